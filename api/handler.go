@@ -1,0 +1,319 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// route is one method and path of the API.
+type route struct {
+	pattern string        // of http.ServeMux
+	right   right         // that it needs
+	timeout time.Duration // of the whole request
+	query   []string      // parameters that it takes; any other is an error
+	serve   func(w http.ResponseWriter, r *http.Request) error
+}
+
+// routes lists the whole API.
+func (s *Server) routes() []route {
+	b := s.cfg.Backend
+	return []route{
+		{"GET /healthz", rightRead, readTime, nil, s.getHealth},
+		{"GET /metrics", rightRead, readTime, nil, s.getMetrics},
+		{"GET /v1/info", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Info(r.Context())
+		})},
+		{"GET /v1/status", rightRead, readTime, []string{"name", "node", "all"}, s.getStatus},
+		{"GET /v1/nodes", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Nodes(r.Context())
+		})},
+		{"GET /v1/why/{name}", rightRead, readTime, []string{"node"}, s.getWhy},
+		{"GET /v1/roster", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Roster(r.Context())
+		})},
+		{"GET /v1/records", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Records(r.Context(), "")
+		})},
+		{"GET /v1/records/{kind}", rightRead, readTime, nil, s.getRecords},
+		{"GET /v1/records/{kind}/{name}", rightRead, readTime, nil, s.getRecord},
+		{"PUT /v1/records/{kind}/{name}", rightRead, putTime, nil, s.putRecord},
+		{"POST /v1/leave", rightAdmin, leaveTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Leave(r.Context())
+		})},
+		{"POST /v1/rejoin", rightAdmin, putTime, nil, s.postRejoin},
+		{"/v1/events", rightRead, readTime, nil, notSupported},
+		{"/v1/logs/{name}", rightRead, readTime, nil, notSupported},
+		{"/v1/exec/{name}", rightRead, readTime, nil, notSupported},
+		{"/v1/restart/{name}", rightRead, readTime, nil, notSupported},
+		{"/v1/reload", rightRead, readTime, nil, notSupported},
+		{"/v1/images", rightRead, readTime, nil, notSupported},
+		{"/v1/images/{rest...}", rightRead, readTime, nil, notSupported},
+	}
+}
+
+// handler routes requests; socketGID is the group that may read, or -1.
+func (s *Server) handler(socketGID int) http.Handler {
+	mux := http.NewServeMux()
+	self := os.Geteuid()
+	for _, rt := range s.routes() {
+		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := s.serve(rt, callerOf(r.Context()).rights(self, socketGID), w, r); err != nil {
+				s.fail(w, r, err)
+			}
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, noRoute(mux, w, r))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case s.inFlight <- struct{}{}:
+			defer func() { <-s.inFlight }()
+		default:
+			s.fail(w, r, &Problem{Status: http.StatusServiceUnavailable,
+				Detail: "agentd is answering too many requests at once", Hint: "try again in a moment"})
+			return
+		}
+		defer s.recoverPanic(w, r)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// serve checks what every route has in common, then serves.
+func (s *Server) serve(rt route, has right, w http.ResponseWriter, r *http.Request) error {
+	if has < rt.right {
+		return forbidden(rt.right, s.cfg.Group)
+	}
+	for key := range r.URL.Query() {
+		if !slices.Contains(rt.query, key) {
+			return &Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("unknown query parameter %q", key),
+				Hint: "known here: " + orNone(rt.query)}
+		}
+	}
+	for _, v := range []string{"kind", "name"} {
+		if err := validPart(v, r.PathValue(v)); err != nil {
+			return err
+		}
+	}
+	// The connection's deadline is a little later, so that the answer to a
+	// request that ran out of time can still be sent.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(rt.timeout + headerTime))
+	ctx, cancel := context.WithTimeout(r.Context(), rt.timeout)
+	defer cancel()
+	return rt.serve(w, r.WithContext(ctx))
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
+
+func forbidden(need right, group string) *Problem {
+	p := &Problem{Status: http.StatusForbidden, Detail: "you may not use agentd's socket", Hint: "try again with sudo"}
+	if need == rightAdmin {
+		p.Detail = "only root may do this on this node"
+	} else if group != "" {
+		p.Hint += fmt.Sprintf(", or add yourself to group %s", group)
+	}
+	return p
+}
+
+// validPart checks a kind or name of the path; "" means that the route has none.
+func validPart(part, v string) error {
+	if v == "" {
+		return nil
+	}
+	ok := false
+	switch part {
+	case "kind":
+		ok = ValidKind(v)
+	default:
+		ok = ValidName(v)
+	}
+	if ok {
+		return nil
+	}
+	if len(v) > 80 {
+		v = v[:80] + "…"
+	}
+	return &Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%q is not a valid %s", v, part),
+		Hint: "names have 1 to 63 of a-z, 0-9, \"-\", \".\" and \"_\", and start and end with a letter or digit"}
+}
+
+// ValidKind reports whether s can be the kind of a record.
+func ValidKind(s string) bool {
+	return len(s) >= 1 && len(s) <= 16 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == ""
+}
+
+// ValidName reports whether s can be the name of a record.
+func ValidName(s string) bool {
+	if len(s) < 1 || len(s) > 63 {
+		return false
+	}
+	alnum := func(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
+	for i := range len(s) {
+		if !alnum(s[i]) && s[i] != '-' && s[i] != '.' && s[i] != '_' {
+			return false
+		}
+	}
+	return alnum(s[0]) && alnum(s[len(s)-1])
+}
+
+// answer serves what f returns as JSON.
+func answer(f func(r *http.Request) (any, error)) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v, err := f(r)
+		if err != nil {
+			return err
+		}
+		return sendJSON(w, v)
+	}
+}
+
+func sendJSON(w http.ResponseWriter, v any) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("encode the answer: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(buf.Bytes()) // a caller that went away is no news
+	return nil
+}
+
+func (s *Server) getHealth(w http.ResponseWriter, r *http.Request) error {
+	if err := s.cfg.Backend.Health(r.Context()); err != nil {
+		return &Problem{Status: http.StatusServiceUnavailable, Detail: err.Error(), Hint: "see: agentctl status"}
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(w, "ok\n")
+	return nil
+}
+
+func (s *Server) getMetrics(w http.ResponseWriter, _ *http.Request) error {
+	var buf bytes.Buffer
+	s.cfg.Backend.Metrics(&buf)
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(buf.Bytes())
+	return nil
+}
+
+func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	query := StatusQuery{Names: q["name"], Node: q.Get("node")}
+	switch v := q.Get("all"); v {
+	case "", "0", "false":
+	case "1", "true":
+		query.All = true
+	default:
+		return &Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("all is %q", v), Hint: "use all=1"}
+	}
+	st, err := s.cfg.Backend.Status(r.Context(), query)
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, st)
+}
+
+func (s *Server) getWhy(w http.ResponseWriter, r *http.Request) error {
+	why, err := s.cfg.Backend.Why(r.Context(), r.PathValue("name"), r.URL.Query().Get("node"))
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, why)
+}
+
+func (s *Server) getRecords(w http.ResponseWriter, r *http.Request) error {
+	recs, err := s.cfg.Backend.Records(r.Context(), r.PathValue("kind"))
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, recs)
+}
+
+func (s *Server) getRecord(w http.ResponseWriter, r *http.Request) error {
+	rec, err := s.cfg.Backend.Record(r.Context(), r.PathValue("kind"), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, rec)
+}
+
+func (s *Server) putRecord(w http.ResponseWriter, r *http.Request) error {
+	envelope, err := readBody(w, r, maxEnvelope)
+	if err != nil {
+		return err
+	}
+	if len(envelope) == 0 {
+		return &Problem{Status: http.StatusBadRequest, Detail: "the request has no body", Hint: "send the signed envelope"}
+	}
+	acc, err := s.cfg.Backend.PutRecord(r.Context(), r.PathValue("kind"), r.PathValue("name"), envelope)
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, acc)
+}
+
+func (s *Server) postRejoin(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return err
+	}
+	var req RejoinRequest
+	if len(bytes.TrimSpace(body)) > 0 {
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&req); err != nil {
+			return &Problem{Status: http.StatusBadRequest, Detail: "the request's body is not valid: " + err.Error()}
+		}
+	}
+	if err := s.cfg.Backend.Rejoin(r.Context(), req.Addresses); err != nil {
+		return err
+	}
+	info, err := s.cfg.Backend.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, info)
+}
+
+func notSupported(http.ResponseWriter, *http.Request) error {
+	return &Problem{Status: http.StatusNotImplemented, Detail: "not supported yet"}
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, &Problem{Status: http.StatusRequestEntityTooLarge,
+			Detail: fmt.Sprintf("the request's body is larger than %d bytes", limit)}
+	case err != nil:
+		return nil, &Problem{Status: http.StatusBadRequest, Detail: "read the request: " + err.Error()}
+	}
+	return body, nil
+}
+
+// recoverPanic answers 500 when a handler panicked, and keeps agentd alive.
+func (s *Server) recoverPanic(w http.ResponseWriter, r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+	s.fail(w, r, &Problem{Status: http.StatusInternalServerError, Detail: "agentd made an error while it answered",
+		Hint: "this is a bug; agentd's log has the details"})
+}
