@@ -89,6 +89,8 @@ type Statement struct {
 	Key  []byte `json:"key"` // the node's Ed25519 public key; NodeID = hash(Node, Key)
 	Boot uint64 `json:"boot"`
 	Seq  uint64 `json:"seq"`
+	// Left says that the node took leave of the ring: its absence is no failure.
+	Left bool   `json:"left,omitempty"`
 	Body []byte `json:"body"`
 	Sig  []byte `json:"sig"`
 }
