@@ -1,0 +1,154 @@
+// Command testd is what the test images run: a small init that does as it is
+// told and, unlike a bare sleep as PID 1, ends on SIGTERM at once.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type options struct {
+	listen     string
+	exitAfter  time.Duration
+	exitCode   int
+	ignoreTerm bool
+	eatMemory  int
+	spamLines  int
+	printEnv   bool
+	marker     string
+	version    bool
+}
+
+func main() {
+	code, err := run(os.Args[1:], os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testd:", err)
+	}
+	os.Exit(code)
+}
+
+func run(args []string, stdout io.Writer) (int, error) {
+	var o options
+	fs := flag.NewFlagSet("testd", flag.ContinueOnError)
+	fs.StringVar(&o.listen, "listen", "", "serve HTTP on this `address`: / answers ok, /env the environment, /revision the image's revision")
+	fs.DurationVar(&o.exitAfter, "exit-after", 0, "exit by itself after this long; 0: at once when --exit-code is set, else never")
+	fs.IntVar(&o.exitCode, "exit-code", -1, "exit with this code after --exit-after")
+	fs.BoolVar(&o.ignoreTerm, "ignore-term", false, "ignore SIGTERM")
+	fs.IntVar(&o.eatMemory, "eat-memory", 0, "use this many `MiB` of memory")
+	fs.IntVar(&o.spamLines, "spam-lines", 0, "print this many lines")
+	fs.BoolVar(&o.printEnv, "print-env", false, "print the environment")
+	fs.StringVar(&o.marker, "marker", "", "append a line to this `file` at every start")
+	fs.BoolVar(&o.version, "version", false, "print the image's revision and exit")
+	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	if o.version {
+		fmt.Fprint(stdout, revision())
+		return 0, nil
+	}
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if o.ignoreTerm {
+		signal.Ignore(syscall.SIGTERM)
+	} else {
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+	}
+	go reap()
+
+	fmt.Fprintf(stdout, "testd revision %s started, pid %d\n", revision(), os.Getpid())
+	if err := o.prepare(stdout); err != nil {
+		return 1, err
+	}
+	if o.listen != "" {
+		go func() {
+			fmt.Fprintln(os.Stderr, "testd:", http.ListenAndServe(o.listen, handler()))
+		}()
+	}
+	return o.wait(ctx), nil
+}
+
+// prepare does what is done once, before waiting.
+func (o options) prepare(stdout io.Writer) error {
+	if o.marker != "" {
+		f, err := os.OpenFile(o.marker, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(f, "start %d\n", time.Now().UnixNano())
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	if o.printEnv {
+		fmt.Fprintln(stdout, strings.Join(os.Environ(), "\n"))
+	}
+	for i := range o.spamLines {
+		fmt.Fprintf(stdout, "line %d of %d %s\n", i+1, o.spamLines, strings.Repeat("x", 80))
+	}
+	if o.eatMemory > 0 {
+		hog := make([]byte, o.eatMemory<<20)
+		for i := 0; i < len(hog); i += 4096 {
+			hog[i] = 1
+		}
+		fmt.Fprintf(stdout, "ate %d MiB\n", len(hog)>>20)
+		go func() { <-make(chan struct{}); _ = hog[0] }() // keep it
+	}
+	return nil
+}
+
+// wait returns the exit code when it is time to end.
+func (o options) wait(ctx context.Context) int {
+	var timer <-chan time.Time
+	if o.exitAfter > 0 || o.exitCode >= 0 {
+		timer = time.After(o.exitAfter)
+	}
+	select {
+	case <-ctx.Done():
+		return 0
+	case <-timer:
+		return max(o.exitCode, 0)
+	}
+}
+
+func handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+	})
+	mux.HandleFunc("/revision", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, revision()) })
+	return mux
+}
+
+// revision is what distinguishes the tags of the test image.
+func revision() string {
+	b, err := os.ReadFile("/revision")
+	if err != nil {
+		return "none"
+	}
+	return string(b)
+}
+
+// reap collects children that were left to us, as an init has to.
+func reap() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	for range children {
+		for {
+			pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+			if pid <= 0 || err != nil {
+				break
+			}
+		}
+	}
+}
