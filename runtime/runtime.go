@@ -42,8 +42,10 @@ type Runtime interface {
 	Pull(ctx context.Context, p Pull) (digest string, err error)
 	// Ensure makes exactly one container of s run, from whatever half-state it
 	// finds. A container that already runs with the same Labels.Digest is
-	// adopted untouched; one with another digest is stopped with its own grace
-	// and replaced. The image must be present (see Pull). Cancelling ctx stops
+	// adopted: its processes are untouched (a paused one goes on), its labels
+	// are brought up to date except the counters (see Counter). One with another
+	// digest is stopped with its own signal and grace and replaced. One that does
+	// not run is made anew, from a fresh root file system; see MergeLabels. The image must be present (see Pull). Cancelling ctx stops
 	// the waiting, never a lifecycle call under way.
 	Ensure(ctx context.Context, s Spec) (Instance, error)
 	// Stop ends the container's processes: its stop signal, then SIGKILL after
@@ -83,6 +85,10 @@ const (
 	LabelStopGrace  = "agentd.io/stop-grace"
 	LabelImage      = "agentd.io/image" // manifest digest that runs
 	LabelExit       = "agentd.io/exit"  // last recorded exit, JSON of Exit
+	// LabelStarted is set by the runtime just before the first start, RFC 3339
+	// with nanoseconds. A container that has it and no task ran and was lost;
+	// one without it was never started.
+	LabelStarted = "agentd.io/started"
 )
 
 // State of an instance.
