@@ -29,7 +29,7 @@ const overlayMagic = 0x794c7630
 func TempDir(prefix string) (string, error) {
 	for _, base := range []string{os.TempDir(), "/var/tmp", "/dev/shm"} {
 		var st syscall.Statfs_t
-		if err := syscall.Statfs(base, &st); err != nil || int64(st.Type) == overlayMagic {
+		if err := syscall.Statfs(base, &st); err != nil || uint32(st.Type) == overlayMagic {
 			continue
 		}
 		dir := filepath.Join(base, NewID(prefix))

@@ -1,0 +1,66 @@
+# Targets with a "## " comment are listed by `make`.
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+# How long each fuzz target runs in `make fuzz`.
+FUZZTIME ?= 10s
+# More arguments for go test, as in: make test ARGS='-run Store -v'
+ARGS ?=
+
+.PHONY: help build test lint bench bench-sanity demo demo-down e2e package cover fuzz clean tools
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile every program into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+test: build ## install what is missing (as root) and run every test, real containerd included
+	@e2e/install.sh test
+	$(GO) test -timeout 15m $(ARGS) ./...
+
+e2e: build ## only the tests with whole agents on a small network (root)
+	@e2e/install.sh test
+	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,containerd,netns,nft,bin} $(GO) test -count=1 -timeout 15m -v $(ARGS) ./e2e/
+
+lint: ## gofmt, go vet, golangci-lint and, where installed, shellcheck
+	@e2e/lint.sh
+
+bench: build ## measure against containerd's own floor; fails beyond 1.5 times a limit (root)
+	@e2e/install.sh bench
+	$(GO) run ./e2e/bench
+
+bench-sanity: build
+	@e2e/install.sh bench
+	$(GO) run ./e2e/bench -short
+
+demo: build ## a ring of four machines on this one, step by step; DEMO_ONCE=1 for one round (root)
+	@e2e/install.sh demo
+	@$(GO) build -o bin/demo ./e2e/demo
+	@exec bin/demo
+
+demo-down: ## remove what an interrupted demo left (root)
+	@$(GO) build -o bin/demo ./e2e/demo
+	@exec bin/demo -down
+
+package: ## dist/*.deb and dist/*.rpm
+	@echo 'make package: not supported yet' >&2; exit 1
+
+cover: build ## tests with coverage, summed up per package in cover.out
+	@e2e/install.sh test
+	$(GO) test -timeout 15m -coverprofile=cover.out -coverpkg=./... ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@e2e/fuzz.sh $(FUZZTIME)
+
+clean: ## remove what make has built
+	rm -rf bin dist cover.out
