@@ -62,8 +62,8 @@ func (d Digest) IsZero() bool   { return d == Digest{} }
 
 // Version orders the records of one key: by generation, then by digest.
 type Version struct {
-	Generation uint64
-	Digest     Digest
+	Generation uint64 `json:"generation"`
+	Digest     Digest `json:"digest"`
 }
 
 // Header is what a record says of itself.
