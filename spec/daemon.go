@@ -7,31 +7,33 @@
 // that came out of Parse or Decode is complete (defaults filled in) and valid.
 package spec
 
-import "time"
-
 // Daemon is one daemon as the ring knows it, with every default filled in.
+//
+// Fields tagged digest:"-" say where it runs or how its image is fetched: they
+// are outside the digest of the running part, so changing them restarts
+// nothing that stays placed. Every other field is inside.
 type Daemon struct {
 	Name       string            `toml:"name"`
-	Image      string            `toml:"image"`       // tag and/or digest
-	Pull       PullPolicy        `toml:"pull"`        // default "missing"
-	Type       string            `toml:"type"`        // "daemon"
-	Command    []string          `toml:"command"`     // replaces the image's entrypoint
-	Args       []string          `toml:"args"`        // replaces the image's CMD
-	Env        map[string]string `toml:"env"`         // added to the image's environment
-	WorkingDir string            `toml:"working_dir"` // default: the image's
-	User       string            `toml:"user"`        // numeric "uid" or "uid:gid"; default: the image's
-	Hostname   string            `toml:"hostname"`    // default: the node's name
-	Network    Namespace         `toml:"network"`     // "host" (default) | "none"
-	PID        Namespace         `toml:"pid"`         // "private" (default) | "host"
+	Image      string            `toml:"image"`           // tag and/or digest
+	Pull       PullPolicy        `toml:"pull" digest:"-"` // default "missing"
+	Type       string            `toml:"type"`            // "daemon"
+	Command    []string          `toml:"command"`         // replaces the image's entrypoint
+	Args       []string          `toml:"args"`            // replaces the image's CMD
+	Env        map[string]string `toml:"env"`             // added to the image's environment
+	WorkingDir string            `toml:"working_dir"`     // default: the image's
+	User       string            `toml:"user"`            // numeric "uid" or "uid:gid"; default: the image's
+	Hostname   string            `toml:"hostname"`        // default: the node's name
+	Network    Namespace         `toml:"network"`         // "host" (default) | "none"
+	PID        Namespace         `toml:"pid"`             // "private" (default) | "host"
 
 	Privileged   bool         `toml:"privileged"`
 	Capabilities Capabilities `toml:"capabilities"`
-	Devices      []string     `toml:"devices"` // host paths such as /dev/fuse, with optional ":rwm"
+	Devices      []string     `toml:"devices"` // host paths such as /dev/fuse; ":r", ":rw" and so on restrict it
 	ReadOnly     bool         `toml:"read_only"`
 
-	Selector map[string]string `toml:"selector"` // nil: every node
-	Match    []Match           `toml:"match"`    // all must hold, with Selector
-	Nodes    []string          `toml:"nodes"`    // when set: only these names, if the selector matches too
+	Selector map[string]string `toml:"selector" digest:"-"` // nil: every node
+	Match    []Match           `toml:"match" digest:"-"`    // all must hold, with Selector
+	Nodes    []string          `toml:"nodes" digest:"-"`    // when set: only these names, if the selector matches too
 
 	Mounts    []Mount   `toml:"mounts"`
 	Files     []File    `toml:"files"`
@@ -62,7 +64,8 @@ const (
 	NamespaceNone    Namespace = "none" // a private network namespace with only loopback
 )
 
-// Capabilities are changes to the default set, as names with or without "CAP_".
+// Capabilities are changes to the default set: sorted, each with its "CAP_",
+// which operators may leave out; "ALL" means every one.
 type Capabilities struct {
 	Add  []string `toml:"add"`
 	Drop []string `toml:"drop"`
@@ -96,7 +99,7 @@ type Mount struct {
 	Tmpfs   bool     `toml:"tmpfs"`   //
 	Size    Size     `toml:"size"`    // tmpfs only; 0: half of memory, as the kernel does
 	Target  string   `toml:"target"`  // absolute path in the container
-	Options []string `toml:"options"` // bind and volume: default rbind,rw,rprivate
+	Options []string `toml:"options"` // complete and in one order; see fillOptions for the defaults
 }
 
 // ReadOnly reports whether the mount's options forbid writing.
@@ -154,12 +157,3 @@ type Stop struct {
 	Signal string   `toml:"signal"` // default SIGTERM
 	Grace  Duration `toml:"grace"`  // then SIGKILL; default 30s
 }
-
-// Duration is a Go duration written as text ("500ms").
-type Duration time.Duration
-
-// D returns d as a time.Duration.
-func (d Duration) D() time.Duration { return time.Duration(d) }
-
-// Size is a number of bytes, written plain or as KiB, MiB or GiB.
-type Size int64

@@ -1,0 +1,149 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/agentd/agentd/spec/strict"
+)
+
+// schema is what the tags of Daemon do not say.
+var schema = strict.Schema{
+	Later: []string{
+		"tolerations", "depends_on", "override", "health", "hooks", "update",
+		"isolation", "restart.attempts",
+	},
+	Aliases: map[string]string{
+		// What Compose, Kubernetes and Quadlet call our keys.
+		"entrypoint":      "command",
+		"cmd":             "args",
+		"environment":     "env",
+		"volumes":         "mounts (as [[mounts]])",
+		"cap_add":         "capabilities.add",
+		"cap_drop":        "capabilities.drop",
+		"nodeSelector":    "selector",
+		"labels":          "selector",
+		"node_name":       "nodes",
+		"imagePullPolicy": "pull",
+		"pull_policy":     "pull",
+		"network_mode":    "network",
+		"hostNetwork":     `network = "host"`,
+		"hostPID":         `pid = "host"`,
+		"workdir":         "working_dir",
+		"stop_signal":     "stop.signal",
+		"healthcheck":     "health",
+		"pids_limit":      "resources.pids",
+		"readonly":        "read_only",
+		"mounts.src":      "source",
+		"mounts.dst":      "target",
+		"mounts.path":     "target",
+		"mounts.readonly": `options = ["ro"]`,
+		"files.path":      "target",
+		"files.source":    "content",
+		"stop.timeout":    "grace",
+	},
+}
+
+// several is the key of the tables when a file holds more than one daemon.
+const several = "daemon"
+
+// Parse reads the daemons of a TOML file: one at the top level, or several
+// under [[daemon]]. Nothing that is not understood is accepted: the error is a
+// *strict.Errors with every problem of the file. file is only for messages.
+func Parse(src []byte, file string) ([]Daemon, error) {
+	var errs strict.Errors
+	doc := strict.Read(src, file, &errs)
+	if doc == nil {
+		return nil, errs.Err()
+	}
+	var out []Daemon
+	for _, t := range tables(doc.Root()) {
+		d := Defaults()
+		t.Decode(&d, schema)
+		check(d, t)
+		d = d.WithDefaults()
+		if slices.ContainsFunc(out, func(o Daemon) bool { return o.Name == d.Name && d.Name != "" }) {
+			t.Fail("name", strict.Quote(d.Name)+" is in this file twice", "")
+		}
+		out = append(out, d)
+	}
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// tables returns the tables that hold one daemon each.
+func tables(root strict.Table) []strict.Table {
+	if !root.Has(several) {
+		if len(root.Keys()) == 0 {
+			root.Fail("", "no daemon in it", `a daemon has at least a name and an image`)
+			return nil
+		}
+		return []strict.Table{root}
+	}
+	list, ok := root.Tables(several)
+	if !ok {
+		root.Fail(several, "needs an array of tables", "write [[daemon]] above each daemon, with two brackets")
+		return nil
+	}
+	if len(list) == 0 {
+		root.Fail(several, "no daemon in it", "")
+	}
+	for _, key := range root.Keys() {
+		if key == several {
+			continue
+		}
+		if strict.Suggest(key, []string{several}) != "" {
+			root.Problem(strict.Error{Path: key, Msg: "unknown key", Hint: "did you mean [[daemon]]?", Kind: strict.Unknown})
+		} else {
+			root.Fail(key, "stands outside of [[daemon]]",
+				"a file holds one daemon at the top level, or several under [[daemon]]; the tables of one are written [daemon.NAME]")
+		}
+	}
+	return list
+}
+
+// Validate returns every problem of d as a *strict.Errors without file and
+// lines, or nil. Parse and Decode have validated what they return.
+func (d Daemon) Validate() error {
+	var errs strict.Errors
+	check(d.filled(), strict.FromMap(nil, &errs).Root())
+	return errs.Err()
+}
+
+// check adds every problem of d to the table that it was decoded from.
+func check(d Daemon, t strict.Table) {
+	c := checker{t}
+	c.identity(d)
+	c.process(d)
+	c.rights(d)
+	c.selection(d)
+	c.mounts(d)
+	c.files(d)
+	c.resources(d.Resources)
+	c.lifecycle(d)
+	c.texts(d)
+	c.size(d)
+}
+
+// checker collects problems. Each method looks at one part of a daemon.
+type checker struct{ t strict.Table }
+
+func (c checker) fail(path, msg, hint string) { c.t.Fail(path, msg, hint) }
+
+func (c checker) failf(path, format string, args ...any) {
+	c.t.Fail(path, fmt.Sprintf(format, args...), "")
+}
+
+func (c checker) unsupported(path, msg, hint string) {
+	c.t.Problem(strict.Error{Path: path, Msg: msg, Hint: hint, Kind: strict.Unsupported})
+}
+
+// oneOf checks a word against its vocabulary.
+func (c checker) oneOf(path, value string, words ...string) {
+	if !slices.Contains(words, value) {
+		msg, hint := strict.OneOf(value, words...)
+		c.fail(path, msg, hint)
+	}
+}
