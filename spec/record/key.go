@@ -118,7 +118,7 @@ func ParseRingID(s string) (RingID, error) {
 }
 
 // MarshalText and UnmarshalText carry ring ids through JSON as hex.
-func (r RingID) MarshalText() ([]byte, error)     { return []byte(r.String()), nil }
+func (r RingID) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r *RingID) UnmarshalText(text []byte) error {
 	id, err := ParseRingID(string(text))
 	*r = id
