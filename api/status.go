@@ -164,6 +164,10 @@ type Record struct {
 	Envelope   []byte    `json:"envelope"`              // DSSE JSON
 	Fork       []byte    `json:"fork,omitempty"`        // the other record of the same generation
 	ForkAuthor string    `json:"fork_author,omitempty"` //
+	// Past are the envelopes of earlier generations that are held, newest
+	// first: whoever signs the next record names those that nobody had seen,
+	// which settles the conflict. Only GET /v1/records/{kind}/{name} has them.
+	Past [][]byte `json:"past,omitempty"`
 }
 
 // Records is the answer to GET /v1/records and GET /v1/records/{kind}.
