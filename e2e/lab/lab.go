@@ -119,6 +119,15 @@ func (l *Lab) Close() error {
 	return err
 }
 
+// SweepRun removes the folders that containerd and runc leave below /run, those
+// that are empty: whoever uses one makes it again.
+func SweepRun() {
+	for _, dir := range runFolders {
+		_ = removeIfEmpty(dir)
+	}
+	dropNetNSFolder()
+}
+
 // Sweep ends all processes of the lab with this id and folder and removes
 // everything of it. It needs nothing but the two names, so it also cleans up
 // after a lab whose process was killed.
@@ -136,9 +145,26 @@ func Sweep(id, dir string) error {
 	for _, c := range nodes {
 		errs = append(errs, SweepContainerd(c))
 	}
+	errs = append(errs, sweepNamespaces(ctx, id))
 	inside := netnsInodes(id)
 	errs = append(errs, killAll(ctx, func(p Proc) bool { return slices.Contains(inside, p.NetNS) || p.environ(mark) }))
 	errs = append(errs, SweepNetNS(id), removeTree(dir))
+	return errors.Join(errs...)
+}
+
+// sweepNamespaces removes containers of the lab's namespaces that runc knows
+// and no containerd folder tells of any more.
+func sweepNamespaces(ctx context.Context, id string) error {
+	var errs []error
+	roots, err := filepath.Glob(filepath.Join(runcState, id+"-*"))
+	errs = append(errs, err)
+	for _, root := range roots {
+		left, _ := os.ReadDir(root)
+		for _, c := range left {
+			_, _ = Exec(ctx, "runc", "--root", root, "delete", "--force", c.Name())
+		}
+		errs = append(errs, os.RemoveAll(root), removeCgroups(ctx, filepath.Base(root)))
+	}
 	return errors.Join(errs...)
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,10 +25,16 @@ func NewID(prefix string) string {
 // Magic numbers of statfs(2).
 const overlayMagic = 0x794c7630
 
+// TempBases are the folders that TempDir tries, the preferred one first.
+func TempBases() []string {
+	bases := []string{os.TempDir(), "/var/tmp", "/dev/shm"}
+	return slices.Compact(bases)
+}
+
 // TempDir makes a new folder on a file system that overlayfs can be stacked
 // on, which another overlay (a container's root) is not.
 func TempDir(prefix string) (string, error) {
-	for _, base := range []string{os.TempDir(), "/var/tmp", "/dev/shm"} {
+	for _, base := range TempBases() {
 		var st syscall.Statfs_t
 		if err := syscall.Statfs(base, &st); err != nil || uint32(st.Type) == overlayMagic {
 			continue
