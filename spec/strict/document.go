@@ -181,3 +181,10 @@ func (t Table) Tables(key string) (list []Table, ok bool) {
 	}
 	return nil, false
 }
+
+// Table returns the table at key. ok is false, with no problem added, when
+// there is something else at key.
+func (t Table) Table(key string) (inner Table, ok bool) {
+	m, ok := t.value[key].(map[string]any)
+	return Table{t.doc, Join(t.path, key), m}, ok
+}
