@@ -224,9 +224,21 @@ func AddSignature(env []byte, key PrivateKey) ([]byte, error) {
 // Errors match ErrTooLarge, ErrMalformed, ErrUnsigned or ErrRing; those about
 // an envelope whose payload could be told are *RefusedError.
 func Verify(env []byte, ring RingID, trust *Trust) (Record, error) {
+	r, _, err := VerifyClaim(env, ring, trust)
+	return r, err
+}
+
+// Claim is what an envelope says of its signers, verified or not.
+type Claim struct {
+	Signers [32]byte // SignersHash of all key ids in it
+	Forged  bool     // a signature under a trusted key's id does not match
+}
+
+// VerifyClaim is Verify, and tells what else the envelope claimed.
+func VerifyClaim(env []byte, ring RingID, trust *Trust) (Record, Claim, error) {
 	e, err := parseEnvelope(env)
 	if err != nil {
-		return Record{}, err
+		return Record{}, Claim{}, err
 	}
 	refuse := &RefusedError{Digest: sha256.Sum256(e.payload), KeyIDs: keyIDs(canonical(e.signatures))}
 	message := pae(e.payload)
@@ -243,9 +255,10 @@ func Verify(env []byte, ring RingID, trust *Trust) (Record, error) {
 		}
 	}
 	refuse.Forged = len(forged) > 0
+	claim := Claim{SignersHash(refuse.KeyIDs), refuse.Forged}
 	if len(good) == 0 {
 		refuse.Err = unsigned(trust, refuse.KeyIDs, forged)
-		return Record{}, refuse
+		return Record{}, claim, refuse
 	}
 	refuse.Trusted = true
 	e.signatures = canonical(good)
@@ -255,10 +268,10 @@ func Verify(env []byte, ring RingID, trust *Trust) (Record, error) {
 	}
 	if err != nil {
 		refuse.Err = err
-		return Record{}, refuse
+		return Record{}, claim, refuse
 	}
 	r.Digest, r.Signers, r.Envelope = refuse.Digest, keyIDs(e.signatures), e.marshal()
-	return r, nil
+	return r, claim, nil
 }
 
 // Inspect parses an envelope without checking its signatures, for whoever got
