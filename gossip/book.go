@@ -22,7 +22,7 @@ const (
 	// kept; the same 24 h for which failed members are remembered.
 	statementLife = 24 * time.Hour
 	// NoPull, given as a Page's instance, asks for nothing: the caller only
-	// pushes. The reply then carries neither statements nor a cursor to go on from.
+	// pushes. The reply then carries no statements.
 	NoPull = "-"
 )
 
@@ -191,11 +191,11 @@ func (b *Book) All() []Statement {
 // which they came; limit <= 0 leaves only the page's size in bytes as a bound.
 // An instance that is not this book's starts from the beginning, NoPull gets nothing.
 func (b *Book) Page(instance string, cursor uint64, limit int) Page {
-	if instance == NoPull {
-		return Page{Instance: NoPull}
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if instance == NoPull {
+		return Page{Instance: NoPull, Cursor: b.clock}
+	}
 	if instance != b.instance || cursor > b.clock {
 		cursor = 0
 	}
