@@ -168,23 +168,23 @@ func (s *story) ring(ctx context.Context) error {
 	s.heading("A ring")
 	s.say(`The first machine draws the ring's key and yours, the operator's: only what
 that key has signed will ever run.`)
-	if _, err := s.sh(ctx, "bin/agentctl init --ring demo --name web-1 --advertise 10.99.0.1 --config-dir $D/web-1/etc --no-start"); err != nil {
+	if _, err := s.sh(ctx, "bin/agentctl init --ring demo --name web-1 --advertise 10.99.0.1 --config-dir $D/web-1 --no-start"); err != nil {
 		return err
 	}
-	s.say(`One file more, because these machines share a kernel: each agent gets its own
-folder, socket and containerd. On real machines the defaults do.`)
+	s.say(`One file more, because these machines are only one: it says which containerd is
+whose. On real machines the default does.`)
 	first := s.lab.Node("web-1")
 	if err := first.Configure(); err != nil {
 		return err
 	}
-	if _, err := s.sh(ctx, "cat $D/web-1/etc/agentd.d/50-node.toml"); err != nil {
+	if _, err := s.sh(ctx, "cat $D/web-1/agentd.d/50-node.toml"); err != nil {
 		return err
 	}
 	if err := s.start(ctx, first); err != nil {
 		return err
 	}
 	s.say("The other two join with a token: ring key, operator's public key, address.")
-	if _, err := s.sh(ctx, "bin/agentctl token --config-dir $D/web-1/etc > $D/token"); err != nil {
+	if _, err := s.sh(ctx, "bin/agentctl token --config-dir $D/web-1 > $D/token"); err != nil {
 		return err
 	}
 	for _, name := range []string{"web-2", "web-3"} {
@@ -202,7 +202,7 @@ folder, socket and containerd. On real machines the defaults do.`)
 // joinRing makes a machine a node and starts its agent.
 func (s *story) joinRing(ctx context.Context, name string) error {
 	n := s.lab.Node(name)
-	if _, err := s.sh(ctx, fmt.Sprintf("bin/agentctl join - --name %[1]s --config-dir $D/%[1]s/etc --no-start < $D/token", name)); err != nil {
+	if _, err := s.sh(ctx, fmt.Sprintf("bin/agentctl join - --name %[1]s --config-dir $D/%[1]s --no-start < $D/token", name)); err != nil {
 		return err
 	}
 	if err := n.Configure(); err != nil {
@@ -213,7 +213,7 @@ func (s *story) joinRing(ctx context.Context, name string) error {
 
 // start runs a node's agent.
 func (s *story) start(ctx context.Context, n *lab.Node) error {
-	s.show(fmt.Sprintf("nsenter --net=/run/netns/%s bin/agentd --config $D/%s/etc/agentd.toml >> $D/%s/agentd.log 2>&1 &", n.NetNS, n.Name, n.Name))
+	s.show(fmt.Sprintf("nsenter --net=/run/netns/%s bin/agentd --config $D/%s/agentd.toml >> $D/%s/agentd.log 2>&1 &", n.NetNS, n.Name, n.Name))
 	return n.StartAgent(ctx)
 }
 

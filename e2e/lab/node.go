@@ -26,8 +26,9 @@ type Node struct {
 	lab        *Lab
 }
 
-// ConfigDir is what --config-dir of init and join gets.
-func (n *Node) ConfigDir() string { return filepath.Join(n.Dir, "etc") }
+// ConfigDir is what --config-dir of init and join gets; they put data and
+// socket in there, too.
+func (n *Node) ConfigDir() string { return n.Dir }
 
 // DataDir is agentd's data_dir.
 func (n *Node) DataDir() string { return filepath.Join(n.Dir, "data") }
@@ -43,17 +44,7 @@ func (n *Node) DropIn() string { return filepath.Join(n.ConfigDir(), "agentd.d",
 
 // DropInText is what has to differ between agents that share a machine.
 func (n *Node) DropInText() string {
-	return fmt.Sprintf(`[node]
-data_dir = %q
-[ring]
-bind = "%s:7946"
-[runtime]
-address = %q
-namespace = %q
-[api]
-socket = %q
-group = ""
-%s`, n.DataDir(), n.Address, n.Containerd.Address, n.Namespace, n.Socket(), n.Extra)
+	return fmt.Sprintf("[runtime]\naddress = %q\nnamespace = %q\n%s", n.Containerd.Address, n.Namespace, n.Extra)
 }
 
 // Configure writes the drop-in, after init or join made agentd.toml.
