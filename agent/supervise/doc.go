@@ -1,0 +1,26 @@
+// Package supervise says WHEN: it keeps exactly one container of each wanted
+// daemon running on this node, and explains what it does in words.
+//
+// Promises:
+//   - At most one container of a daemon at any moment, and one as soon as the
+//     node can. Attempts never end for a daemon that the spec wants.
+//   - Fail static: absence from Set, the end of Run, an unavailable runtime, a
+//     failing pull, a policy that got stricter or a panic of our own never stop
+//     a running container. Only a signed delete, a selector that does not match
+//     (any more), a new digest that is ready to be started, and StopAll do.
+//   - Before a container is stopped for a new digest, the new image is present,
+//     its files are rendered and the policy was checked.
+//   - What is known about a container lives in its labels: a restarted agent
+//     rebuilds restarts, back-off and finished runs from what it finds.
+//   - One daemon's failure, hang or panic never holds up another.
+//   - Every state has a reason.
+//
+// Every decision is a pure function: Plan (what to do next), History.Observe
+// (what was seen), Render (what to run) and Backoff.Delay (when to try again).
+// The rest of the package carries their results out and decides nothing.
+//
+// Concurrency: Run owns one goroutine per daemon, each of which owns its
+// daemon's history and has at most one step under way. The methods of
+// Supervisor may be called from any goroutine; they never block on a container,
+// except StopAll, which is there to wait.
+package supervise

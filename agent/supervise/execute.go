@@ -1,0 +1,230 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"time"
+
+	"github.com/agentd/agentd/runtime"
+)
+
+const (
+	// pullTimeout ends a pull that goes nowhere; the next attempt goes on with
+	// the layers that are here.
+	pullTimeout = 30 * time.Minute
+	// stepTimeout is how long a lifecycle call may take besides a grace period,
+	// the limit that the runtime sets to its own calls.
+	stepTimeout = 2 * time.Minute
+	// pullSlots pulls are let through at once; a further one waits pullPatience
+	// for its turn and then goes all the same, so that a pull that hangs holds
+	// up nobody.
+	pullSlots    = 3
+	pullPatience = 30 * time.Second
+)
+
+// job is a step under way.
+type job struct {
+	step       Step
+	of         Desired
+	cancel     context.CancelFunc
+	done       chan outcome // capacity 1
+	superseded bool
+}
+
+// outcome is how a step ended.
+type outcome struct {
+	err      error
+	inst     runtime.Instance // Start
+	exit     *runtime.Exit    // Stop; nil: it did not run
+	prepared Prepared         // Prepare
+	panicked any
+	stack    []byte
+}
+
+// finished is the channel of the job's outcome; without a job it never fires.
+func (j *job) finished() <-chan outcome {
+	if j == nil {
+		return nil
+	}
+	return j.done
+}
+
+// supersede cancels a preparation that nobody wants any more. Lifecycle calls
+// are never cancelled: that would wedge the container (RUNTIME.md).
+func (j *job) supersede(sit situation) {
+	d := sit.desired
+	stale := sit.left || d == nil || d.Delete || d.Hold != "" || !j.step.Fallback && d.Digest != j.of.Digest
+	if j.step.Op == Prepare && stale {
+		j.superseded = true
+		j.cancel()
+	}
+}
+
+// begin starts a step. Whether one may be started is decided together with
+// StopAll, so that nothing starts behind its back.
+func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
+	s := w.s
+	s.mu.Lock()
+	if s.left && (step.Op == Start || step.Op == Prepare) {
+		s.mu.Unlock()
+		poke(w.wake)
+		return
+	}
+	s.busy++
+	s.mu.Unlock()
+
+	j := &job{step: step, done: make(chan outcome, 1)}
+	if of != nil {
+		j.of = *of
+	}
+	limit, parent := stepTimeout, context.WithoutCancel(ctx)
+	switch step.Op {
+	case Prepare:
+		limit, parent = pullTimeout, ctx
+	case Start:
+		limit += j.of.Daemon.Stop.Grace.D()
+	case Stop:
+		limit += step.Grace
+	}
+	jctx, cancel := context.WithTimeout(parent, limit)
+	j.cancel = cancel
+	w.job = j
+	w.hist = w.hist.Begun(step)
+	w.log.Debug("step", "step", string(step.Op), "container", step.ID, "reason", step.Reason)
+	go func() { // joined by w: it takes j.done before it ends
+		j.done <- w.execute(jctx, step, j.of)
+	}()
+}
+
+// stepEnded is begin's counterpart.
+func (s *Supervisor) stepEnded() {
+	s.mu.Lock()
+	s.busy--
+	s.movedLocked()
+	s.mu.Unlock()
+}
+
+// execute carries out one step. It decides nothing.
+func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			o = outcome{panicked: p, stack: debug.Stack()}
+		}
+	}()
+	rt := w.s.cfg.Runtime
+	switch step.Op {
+	case Prepare:
+		o.prepared, o.err = w.prepare(ctx, step, of)
+	case Start:
+		o.inst, o.err = w.start(ctx, step, of)
+	case Stop:
+		exit, err := rt.Stop(ctx, step.ID, step.Grace)
+		switch {
+		case err == nil:
+			o.exit = &exit
+		case !errors.Is(err, runtime.ErrNotFound): // else it had ended already
+			o.err = err
+		}
+	case Remove:
+		if o.err = rt.Remove(ctx, step.ID); o.err == nil && !step.Extra {
+			w.tidy(dropFiles(w.s.cfg.DataDir, w.name), dropCurrent(w.s.cfg.DataDir, w.name))
+		}
+	case Label:
+		o.err = rt.SetLabels(ctx, step.ID, step.Labels)
+	default:
+		o.err = fmt.Errorf("unknown step %q", step.Op)
+	}
+	return o
+}
+
+// host is this node as Render sees it.
+func (w *worker) host() Host {
+	cfg := &w.s.cfg
+	h := Host{Node: cfg.Node.Name, DataDir: cfg.DataDir, LogPath: cfg.LogPath(w.name)}
+	if cfg.Policy != nil {
+		h.Resolve, h.Masks = cfg.Policy.Resolve, cfg.Policy.MountMasks
+	}
+	return h
+}
+
+// prepare makes everything ready that a start needs and that can fail without
+// anything being stopped.
+func (w *worker) prepare(ctx context.Context, step Step, of Desired) (Prepared, error) {
+	r := Render(of, w.host())
+	if err := checkHost(r); err != nil {
+		return Prepared{}, err
+	}
+	if err := writeHost(r); err != nil {
+		return Prepared{}, err
+	}
+	release := w.s.acquire(ctx)
+	defer release()
+	p := runtime.Pull{
+		Ref: of.Daemon.Image, Digest: step.Image, Policy: string(of.Daemon.Pull),
+		Progress: func(done, total int64) {
+			text := fmt.Sprintf("image: %d of %d MiB", done>>20, total>>20)
+			w.progress.Store(&text)
+		},
+	}
+	if p.Digest == "" {
+		p.Digest = of.ImageDigest
+	}
+	got, err := w.s.cfg.Runtime.Pull(ctx, p)
+	note := ""
+	if err != nil && p.Digest != "" && errors.Is(err, runtime.ErrImage) && ctx.Err() == nil {
+		// The digest is a hint, and a daemon that runs another build of the
+		// tag is better than none. It is said.
+		note = fmt.Sprintf("image %s could not be had; the tag's present one is taken", short(p.Digest))
+		p.Digest = ""
+		if fresh, again := w.s.cfg.Runtime.Pull(ctx, p); again == nil {
+			got, err = fresh, nil
+		}
+	}
+	if err != nil {
+		return Prepared{}, err
+	}
+	return Prepared{Digest: of.Digest, Image: got, Note: note}, nil
+}
+
+// start runs the container, and remembers what was started.
+func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Instance, error) {
+	r := Render(of, w.host())
+	if err := errors.Join(checkHost(r), writeHost(r)); err != nil {
+		return runtime.Instance{}, err
+	}
+	r.Spec.ID, r.Spec.Digest = step.ID, step.Image
+	maps.Copy(r.Spec.Labels, step.Labels)
+	if step.Image != "" {
+		r.Spec.Labels[runtime.LabelImage] = step.Image
+	}
+	inst, err := w.s.cfg.Runtime.Ensure(ctx, r.Spec)
+	if err != nil {
+		return inst, err
+	}
+	dir := w.s.cfg.DataDir
+	w.tidy(writeCurrent(dir, of, step.Image), dropFiles(dir, w.name, of.Digest))
+	return inst, nil
+}
+
+// tidy logs what failed besides the step itself.
+func (w *worker) tidy(errs ...error) {
+	if err := errors.Join(errs...); err != nil {
+		w.log.Warn("cannot tidy up after a step", "err", err)
+	}
+}
+
+// acquire waits for a turn to pull, but not for ever.
+func (s *Supervisor) acquire(ctx context.Context) (release func()) {
+	t := time.NewTimer(pullPatience)
+	defer t.Stop()
+	select {
+	case s.pull <- struct{}{}:
+		return func() { <-s.pull }
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return func() {}
+}
