@@ -61,7 +61,7 @@ type Tuning struct {
 	Transport func() (memberlist.Transport, error)
 	Rejoin    time.Duration // between attempts to join absent peers; default 15 s
 	Exchange  time.Duration // between exchanges of statements; default 2 s
-	Mute      bool          // send no hints at all, neither broadcast nor direct
+	Mute      bool          // tell nobody of news: only comparing roots spreads it
 	Seed      uint64        // of the ring's own choices; 0 draws one
 }
 

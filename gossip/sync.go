@@ -250,7 +250,7 @@ func (s *syncer) absolve(name string, it Item) {
 // offer tells a peer what it lacks: a few items by name, more by the root, upon
 // which it asks by itself.
 func (s *syncer) offer(m Member, lacking []Item) {
-	if len(lacking) == 0 || s.r.cfg.Tuning.Mute {
+	if len(lacking) == 0 {
 		return
 	}
 	msg := append([]byte{msgRoot}, encodeSummary(summary{Root: s.r.cfg.Source.Root(), Name: s.r.cfg.Name})...)

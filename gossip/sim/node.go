@@ -27,7 +27,7 @@ type NodeConfig struct {
 	Peers  []string // addresses remembered from an earlier run
 	Boot   uint64   // of the book; default: the virtual time
 	Left   bool
-	Mute   bool // send no hints
+	Mute   bool // send no hints of news
 	Silent bool // exchange no statements by turns: for rings where only records matter
 	Keys   [][]byte
 	Admit  func(gossip.Member) error
