@@ -143,10 +143,7 @@ func (d *derived) verify(certs []*x509.Certificate) (Peer, error) {
 		CurrentTime: someDate,
 		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	}); err != nil {
-		if isUnknownIssuer(err) {
-			return Peer{}, ErrRingKey
-		}
-		return Peer{}, fmt.Errorf("%w: %w", ErrCertificate, err)
+		return Peer{}, ErrRingKey // no node of this ring makes one that fails for anything else
 	}
 	if leaf.IsCA {
 		return Peer{}, fmt.Errorf("%w: it is an issuer's own", ErrCertificate)
@@ -156,8 +153,3 @@ func (d *derived) verify(certs []*x509.Certificate) (Peer, error) {
 
 func (d *derived) problem() error { return nil }
 func (d *derived) refused() error { return ErrRingKey }
-
-func isUnknownIssuer(err error) bool {
-	var unknown x509.UnknownAuthorityError
-	return errors.As(err, &unknown)
-}

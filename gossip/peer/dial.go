@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/agentd/agentd/gossip"
@@ -18,7 +19,27 @@ import (
 // dialed is a connection to a peer that proved who it is.
 type dialed struct {
 	net.Conn
-	peer Peer
+	peer    Peer
+	refused atomic.Pointer[error] // the alert that told so
+}
+
+// Read notes when the peer says that it does not accept our certificate: in TLS
+// 1.3 it does so after our end of the handshake is done.
+func (d *dialed) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	if err != nil && isCertAlert(err) {
+		d.refused.Store(&err)
+	}
+	return n, err
+}
+
+// Write fails for the reason that the peer gave, if it gave one.
+func (d *dialed) Write(b []byte) (int, error) {
+	n, err := d.Conn.Write(b)
+	if refused := d.refused.Load(); err != nil && refused != nil {
+		err = *refused
+	}
+	return n, err
 }
 
 // dial connects to the very node that m is.
@@ -56,7 +77,7 @@ func (c *Client) handshake(ctx context.Context, addr string) (*dialed, error) {
 		raw.Close()
 		return nil, &dialError{err}
 	}
-	return &dialed{t, p}, nil
+	return &dialed{Conn: t, peer: p}, nil
 }
 
 // dialError marks errors that say all there is to say.

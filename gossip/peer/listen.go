@@ -174,7 +174,7 @@ func linger(ctx context.Context, raw net.Conn) {
 	}
 	stop := context.AfterFunc(ctx, func() { tcp.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	_, _ = io.CopyN(io.Discard, tcp, 64<<10) // whatever it still says
+	_, _ = io.CopyN(io.Discard, tcp, 2*MaxEnvelope) // whatever it still says
 }
 
 // Accept, Close and Addr make listener a net.Listener for http.Server.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -225,4 +226,9 @@ func inode(info fs.FileInfo) uint64 {
 		return st.Ino
 	}
 	return 0
+}
+
+func isUnknownIssuer(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	return errors.As(err, &unknown)
 }

@@ -7,11 +7,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/agentd/agentd/gossip"
 )
 
 // serveRaw answers every connection with serve, then closes it.
@@ -78,3 +85,55 @@ func serveTLS(t testing.TB, protocols ...string) string {
 	}
 	return serveOn(t, l, func(c net.Conn) { c.Read(make([]byte, 1)) })
 }
+
+// rogueServer is a member of the ring that answers with whatever serve writes.
+func rogueServer(t testing.TB, name string, serve func(net.Conn)) gossip.Member {
+	t.Helper()
+	id := identity(t, name)
+	creds, err := newCredentials(derivedAuthority(t, testRing, ringKey("test")), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", creds.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := serveOn(t, l, serve)
+	return gossip.Member{Name: name, ID: id.ID, PeerAddr: addr}
+}
+
+// rogueConn is a connection of n's that says whatever is written to it.
+func rogueConn(t testing.TB, n *node, addr string) net.Conn {
+	t.Helper()
+	d, err := n.client.handshake(testContext(t), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// readRequest reads up to the end of the headers.
+func readRequest(c net.Conn) {
+	var last [4]byte
+	b := make([]byte, 1)
+	for string(last[:]) != "\r\n\r\n" {
+		if _, err := c.Read(b); err != nil {
+			return
+		}
+		copy(last[:], last[1:])
+		last[3] = b[0]
+	}
+}
+
+func httpAnswer(status, body string) string {
+	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+}
+
+func hexKey(b []byte) string { return hex.EncodeToString(b) }
+
+var (
+	_ = io.EOF
+	_ = http.StatusOK
+	_ = strings.Repeat
+)
