@@ -21,6 +21,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/agentd/agentd/e2e/lab"
 )
 
 func main() {
@@ -50,6 +52,14 @@ func run(ctx context.Context, args []string, stdout io.Writer, getenv func(strin
 	defer lock.Close()
 	if *down {
 		return sweep(stdout)
+	}
+	// The commands shown say bin/…: they are typed in the sources' folder.
+	root, err := lab.Root()
+	if err != nil {
+		return err
+	}
+	if err := os.Chdir(root); err != nil {
+		return fmt.Errorf("go to the sources: %w", err)
 	}
 	return tell(ctx, stdout, getenv("DEMO_ONCE") != "")
 }
