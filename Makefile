@@ -22,7 +22,7 @@ help: ## list the targets
 
 build: ## compile every program into bin/
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 test: build ## install what is missing (as root) and run every test, real containerd included
 	@e2e/install.sh test
@@ -45,11 +45,11 @@ bench-sanity: build
 
 demo: build ## a ring of four machines on this one, step by step; DEMO_ONCE=1 for one round (root)
 	@e2e/install.sh demo
-	@$(GO) build -o bin/demo ./e2e/demo
+	@$(GO) build -buildvcs=false -o bin/demo ./e2e/demo
 	@exec bin/demo
 
 demo-down: ## remove what an interrupted demo left (root)
-	@$(GO) build -o bin/demo ./e2e/demo
+	@$(GO) build -buildvcs=false -o bin/demo ./e2e/demo
 	@exec bin/demo -down
 
 package: ## dist/*.deb and dist/*.rpm
