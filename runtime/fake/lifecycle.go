@@ -99,6 +99,9 @@ func (r *Runtime) start(s runtime.Spec, carried map[string]string) (runtime.Inst
 	now := time.Now()
 	i := &instance{spec: s, program: p, done: make(chan struct{})}
 	i.Instance = runtime.Instance{ID: s.ID, State: runtime.StateCreated, Labels: runtime.MergeLabels(carried, s.Labels)}
+	if i.Labels[runtime.LabelImage] = s.Digest; s.Digest == "" {
+		i.Labels[runtime.LabelImage] = r.local[s.Image]
+	}
 	r.instances[s.ID] = i
 	if p.FailStart != nil {
 		close(i.done)

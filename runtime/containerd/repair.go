@@ -1,0 +1,221 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// runcRoot is where containerd's shim tells runc to keep its state, however
+	// containerd itself is configured.
+	runcRoot = "/run/containerd/runc"
+	// bundleAge is how old a bundle has to be before it counts as left over: a
+	// younger one may belong to a call that is still under way.
+	bundleAge = 2 * time.Second
+	// bundlePart is the folder of bundles below containerd's state and root.
+	bundlePart = "io.containerd.runtime.v2.task"
+	// runcLimit bounds one run of runc.
+	runcLimit = 30 * time.Second
+)
+
+// wedged reports that containerd refuses to create a task because of something
+// left over that it does not show.
+func wedged(err error) bool {
+	return err != nil && (errdefs.IsAlreadyExists(err) || strings.Contains(err.Error(), "file exists") ||
+		strings.Contains(err.Error(), "already exists"))
+}
+
+// clearWedge makes containerd forget a task that it holds but does not show.
+// The raw call answers NotFound and clears it all the same; the client's
+// Task.Delete never gets that far, because it looks the task up first.
+func (r *Runtime) clearWedge(ctx context.Context, id string) error {
+	ctx, cancel := steady(ctx)
+	defer cancel()
+	_, err := r.tasks().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+	if err = translate(err); err != nil && !errdefs.IsNotFound(err) && !lostShim(err) {
+		return fmt.Errorf("clear a wedged task: %w", err)
+	}
+	return nil
+}
+
+// mend cleans up after a create that failed with cause, so that the next one
+// can succeed. Only what belongs to our namespace and this id is touched, and
+// no living task: the caller has seen that there is none.
+func (r *Runtime) mend(ctx context.Context, id string, cause error) error {
+	if err := r.clearWedge(ctx, id); err != nil {
+		return err
+	}
+	bundles := r.bundles(id, cause)
+	if len(bundles) == 0 {
+		return nil
+	}
+	for _, b := range bundles {
+		if err := r.waitForAge(ctx, b); err != nil {
+			return err
+		}
+	}
+	// The task may have come to life while we waited.
+	if p, err := r.process(ctx, id); err != nil || p != nil {
+		return err
+	}
+	r.log.Warn("removing what an interrupted start left behind", "container", id, "bundles", bundles, "err", cause)
+	if err := r.killShims(ctx, id); err != nil {
+		return err
+	}
+	if err := r.runcDelete(ctx, id); err != nil {
+		return err
+	}
+	var errs []error
+	for _, b := range bundles {
+		errs = append(errs, removeBundle(b))
+	}
+	return errors.Join(errs...)
+}
+
+var existsPath = regexp.MustCompile(`mkdir (/[^:]+): file exists`)
+
+// bundles are the existing folders of id: where containerd's complaint says,
+// and where they would be by our configuration.
+func (r *Runtime) bundles(id string, cause error) []string {
+	tail := filepath.Join(bundlePart, r.cfg.Namespace, id)
+	found := []string{filepath.Join(r.cfg.StateDir, tail)}
+	if m := existsPath.FindStringSubmatch(fmt.Sprint(cause)); m != nil {
+		// The complaint may be about a folder in the bundle.
+		if i := strings.Index(m[1], "/"+tail); i > 0 && (len(m[1]) == i+1+len(tail) || m[1][i+1+len(tail)] == '/') {
+			found = append(found, m[1][:i+1+len(tail)])
+		}
+	}
+	slices.Sort(found)
+	return slices.DeleteFunc(slices.Compact(found), func(dir string) bool {
+		st, err := os.Lstat(dir)
+		return err != nil || !st.IsDir()
+	})
+}
+
+func (r *Runtime) waitForAge(ctx context.Context, dir string) error {
+	for {
+		st, err := os.Lstat(dir)
+		if err != nil {
+			return ignoreGone(err)
+		}
+		left := bundleAge - time.Since(st.ModTime())
+		if left <= 0 || left > bundleAge { // the latter: a clock that went back
+			return nil
+		}
+		if err := pause(ctx, left); err != nil {
+			return err
+		}
+	}
+}
+
+// killShims ends the shims of our namespace and id that serve our containerd.
+func (r *Runtime) killShims(ctx context.Context, id string) error {
+	for end := time.Now().Add(strayLimit); ; {
+		pids, err := r.shims(id)
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("shim %d did not end %v after SIGKILL", pids, strayLimit)
+		}
+		for _, pid := range pids {
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue
+			}
+			// With the pidfd in hand, see that it still is that process.
+			if r.isShim(pid, id) {
+				err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			}
+			_ = unix.Close(fd)
+			if err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("kill shim %d: %w", pid, err)
+			}
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Runtime) shims(id string) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("look for shims: %w", err)
+	}
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && r.isShim(pid, id) && alive(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+func (r *Runtime) isShim(pid int, id string) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err != nil {
+		return false
+	}
+	args := strings.Split(string(b), "\x00")
+	flag := func(name string) string {
+		if i := slices.Index(args, name); i >= 0 && i+1 < len(args) {
+			return args[i+1]
+		}
+		return ""
+	}
+	return strings.HasPrefix(filepath.Base(args[0]), "containerd-shim") &&
+		flag("-namespace") == r.cfg.Namespace && flag("-id") == id && flag("-address") == r.cfg.Address
+}
+
+// runcDelete removes runc's own state of id and kills what runs in it.
+func (r *Runtime) runcDelete(ctx context.Context, id string) error {
+	root := filepath.Join(runcRoot, r.cfg.Namespace)
+	if _, err := os.Lstat(filepath.Join(root, id)); err != nil {
+		return ignoreGone(err)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), runcLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "runc", "--root", root, "delete", "--force", id).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("runc delete: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// removeBundle unmounts and removes a bundle and the work folder it points to.
+func removeBundle(dir string) error {
+	tail := filepath.Join(bundlePart, filepath.Base(filepath.Dir(dir)), filepath.Base(dir))
+	doomed := []string{dir}
+	if work, err := os.Readlink(filepath.Join(dir, "work")); err == nil && strings.HasSuffix(work, "/"+tail) {
+		doomed = append(doomed, work)
+	}
+	rootfs := filepath.Join(dir, "rootfs")
+	for unix.Unmount(rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		// there may be several on top of each other
+	}
+	// Never delete through a mount: rmdir fails on a mount point.
+	if err := os.Remove(rootfs); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove left-over bundle: %w", err)
+	}
+	for _, d := range doomed {
+		if err := os.RemoveAll(d); err != nil {
+			return fmt.Errorf("remove left-over bundle: %w", err)
+		}
+	}
+	return nil
+}
