@@ -1,0 +1,320 @@
+// Package agent is one node's supervisor: it brings the rooms together. Records
+// come from the socket and the ring into the store; what the store holds decides
+// what the supervisor shall run; what runs is told to the ring and to whoever
+// asks at the socket.
+//
+// Promises: nothing is acted upon that was not signed, verified and persisted
+// first; membership, a dead ring, a full disk or the end of this process never
+// stop a container; what can't be done is said, with the reason.
+//
+// Run owns all goroutines and returns after they have ended. Methods that
+// answer the socket may be called from any goroutine.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/agent/policy"
+	"github.com/agentd/agentd/agent/store"
+	"github.com/agentd/agentd/agent/supervise"
+	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/gossip"
+	"github.com/agentd/agentd/gossip/peer"
+	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/spec"
+	"github.com/agentd/agentd/spec/record"
+)
+
+// firstExchange is how long a boot waits for news from the ring before it
+// starts daemons from disk: a machine that was away takes the newest
+// generation at once instead of starting an old one first.
+const firstExchange = 3 * time.Second
+
+// Config is what an agent is made of.
+type Config struct {
+	Config  *config.Loaded
+	Version string
+	Commit  string
+	Runtime runtime.Runtime // owned by the agent: closed when Run returns
+	Log     *slog.Logger
+	Ready   func(status string) // called once the socket answers; may be nil
+}
+
+// Agent is one node.
+type Agent struct {
+	cfg     config.Config
+	version string
+	commit  string
+	log     *slog.Logger
+	ready   func(string)
+	started time.Time
+
+	lock      *supervise.NodeLock
+	ringKey   config.RingKey
+	trust     *record.Trust
+	store     *store.Store
+	identity  *peer.Identity
+	authority *peer.Authority
+	bindings  *peer.Bindings
+	book      *gossip.Book
+	ring      *gossip.Ring
+	server    *peer.Server
+	client    *peer.Client
+	runtime   runtime.Runtime
+	super     *supervise.Supervisor
+	api       *api.Server
+
+	metrics *prometheus.Registry
+
+	wake chan struct{}
+	left atomic.Bool // this node left its ring
+	fed  atomic.Bool // the supervisor may be told what is wanted
+
+	told      statement         // owned by the loop: what was said last
+	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed
+
+	mu    sync.Mutex
+	notes []string     // guarded by mu: what an operator should know, for status
+	view  []daemonView // guarded by mu: the record set as decided last
+}
+
+// New opens everything that can fail before anything starts: it takes the node
+// lock, reads keys, opens the store and binds the ports. All that is wrong with
+// the node's own files is reported at once.
+func New(c Config) (_ *Agent, err error) {
+	a := &Agent{
+		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log, ready: c.Ready,
+		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1),
+	}
+	a.metrics = a.registry()
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := os.MkdirAll(a.cfg.Node.DataDir, 0o750); err != nil {
+		return nil, fmt.Errorf("create data_dir: %w", err)
+	}
+	if a.lock, err = supervise.Lock(a.cfg.Node.DataDir, a.cfg.Runtime.Address, a.cfg.Runtime.Namespace); err != nil {
+		return nil, err
+	}
+	if err := a.openKeys(); err != nil {
+		return nil, err
+	}
+	if err := a.openStore(c.Config); err != nil {
+		return nil, err
+	}
+	if err := a.openSupervisor(); err != nil {
+		return nil, err
+	}
+	if err := a.openRing(); err != nil {
+		return nil, err
+	}
+	a.api = api.NewServer(api.ServerConfig{
+		Socket: a.cfg.API.Socket, Group: a.cfg.API.Group, Backend: a, Log: a.log,
+	})
+	return a, a.api.Listen()
+}
+
+// openKeys reads the ring key and the operators' keys.
+func (a *Agent) openKeys() error {
+	key, trust, err := readKeys(a.cfg)
+	if err != nil {
+		return err
+	}
+	a.ringKey, a.trust = key, trust
+	if a.trust.Empty() {
+		a.note("no operator is trusted: put a public key into %s; until then every new record is refused", a.cfg.Trust.Dir)
+	}
+	return bindRing(a.cfg.Node.DataDir, key.ID)
+}
+
+func readKeys(c config.Config) (config.RingKey, *record.Trust, error) {
+	key, keyErr := config.ReadRingKey(c.Ring.KeyFile)
+	operators, trustErr := config.ReadTrustDir(c.Trust.Dir)
+	return key, record.NewTrust(operators...), errors.Join(keyErr, trustErr)
+}
+
+// CheckKeys reads the ring key and the operators' keys, and says all that is
+// wrong with them.
+func CheckKeys(c config.Config) error {
+	_, _, err := readKeys(c)
+	return err
+}
+
+func (a *Agent) openStore(loaded *config.Loaded) (err error) {
+	floor, err := config.ReadFloor(config.FloorFile(filepath.Dir(loaded.Files[0])))
+	if err != nil {
+		return err
+	}
+	a.store, err = store.Open(store.Config{
+		Dir: a.cfg.Node.DataDir, Ring: a.ringKey.ID, Trust: a.trust, Log: a.log, Floor: floor, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	left, err := readLeft(a.cfg.Node.DataDir)
+	a.left.Store(left)
+	return err
+}
+
+func (a *Agent) openSupervisor() error {
+	pol, err := policy.New(a.cfg.Policy)
+	if err != nil {
+		return err
+	}
+	logs := filepath.Join(a.cfg.Node.DataDir, "logs")
+	a.super = supervise.New(supervise.Config{
+		Node: a.node(), Runtime: a.runtime, Policy: pol, DataDir: a.cfg.Node.DataDir,
+		LogPath: func(daemon string) string { return filepath.Join(logs, daemon+".log") },
+		Log:     a.log, Changed: a.poke, Left: a.left.Load(),
+		LogMaxSize: int64(a.cfg.Log.MaxSize), LogMaxFiles: a.cfg.Log.MaxFiles,
+	})
+	return nil
+}
+
+// node is this node as selectors and values see it.
+func (a *Agent) node() spec.Node {
+	labels := config.NodeLabels(a.cfg.Node, a.version)
+	host, _, err := net.SplitHostPort(a.cfg.Ring.Advertise)
+	if err != nil {
+		host = a.cfg.Ring.Advertise
+	}
+	return spec.Node{Name: a.cfg.Node.Name, Address: host, Labels: labels}
+}
+
+// Run runs the node until ctx ends. Containers go on after it.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	if err := a.greet(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.api.Run(ctx) })
+	g.Go(func() error { return a.server.Run(ctx) })
+	g.Go(func() error { return a.bindings.Run(ctx) })
+	g.Go(func() error { return a.super.Run(ctx) })
+	g.Go(func() error { return a.ring.Run(ctx) })
+	g.Go(func() error { return a.loop(ctx) })
+	g.Go(func() error { return a.serveMetrics(ctx) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (a *Agent) close() {
+	if a.runtime != nil {
+		_ = a.runtime.Close() // containers go on; nothing is left to do about it
+	}
+	if a.lock != nil {
+		a.lock.Unlock()
+	}
+}
+
+// loop is level-triggered: whatever woke it, it looks at the whole store and
+// the whole supervisor again.
+func (a *Agent) loop(ctx context.Context) error {
+	if a.ready != nil {
+		a.ready(fmt.Sprintf("node %s of ring %s", a.cfg.Node.Name, a.cfg.Ring.Name))
+	}
+	changed, members := a.store.Subscribe(), a.ring.Changed()
+	first := time.NewTimer(a.bootWait())
+	defer first.Stop()
+	refresh := time.NewTicker(30 * time.Second) // ages of problems; costs nothing
+	defer refresh.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-first.C:
+			a.fed.Store(true)
+		case <-changed:
+		case <-members:
+			if !a.fed.Load() && a.heardFromRing() {
+				a.fed.Store(true)
+			}
+		case <-a.wake:
+		case <-refresh.C:
+		}
+		a.look()
+		a.tell()
+	}
+}
+
+// bootWait is zero where nobody can know better than this node's disk.
+func (a *Agent) bootWait() time.Duration {
+	if len(a.cfg.Ring.Join) == 0 && len(readPeers(a.cfg.Node.DataDir)) == 0 {
+		return 0
+	}
+	return firstExchange
+}
+
+// heardFromRing reports whether another node answered since the start and holds
+// the same records as this one.
+func (a *Agent) heardFromRing() bool {
+	root := a.store.Root().String()
+	for _, s := range a.book.All() {
+		if s.Node == a.cfg.Node.Name {
+			continue
+		}
+		if said, err := decodeStatement(s.Body); err == nil && said.Root == root {
+			return true
+		}
+	}
+	return false
+}
+
+// look decides what is wanted and tells the supervisor.
+func (a *Agent) look() {
+	entries := a.store.List(record.KindDaemon)
+	views := make([]daemonView, 0, len(entries))
+	wants := make([]supervise.Desired, 0, len(entries))
+	act := a.fed.Load() && !a.left.Load()
+	for _, e := range entries {
+		var d decided
+		if act {
+			d = decide(e, a.store)
+		} else {
+			d.view, _ = understand(e.Winner())
+			d.view.conflict = conflictOf(e)
+		}
+		views, wants = append(views, d.view), append(wants, d.want)
+	}
+	a.mu.Lock()
+	a.view = views
+	a.mu.Unlock()
+	if act {
+		a.super.Set(wants)
+	}
+	a.applyForgets()
+}
+
+// poke wakes the loop; it never blocks.
+func (a *Agent) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	a.mu.Lock()
+	a.notes = append(a.notes, text)
+	a.mu.Unlock()
+	a.log.Warn("found at the start", "reason", text)
+}

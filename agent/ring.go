@@ -1,0 +1,265 @@
+package agent
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/agentd/agentd/gossip"
+	"github.com/agentd/agentd/gossip/peer"
+	"github.com/agentd/agentd/spec/record"
+)
+
+// greetTimeout is how long a start waits for its seeds to answer.
+const greetTimeout = 2 * time.Second
+
+// openRing makes this node's identity and everything that speaks to others.
+func (a *Agent) openRing() (err error) {
+	dir := a.cfg.Node.DataDir
+	if a.identity, err = peer.LoadOrCreateIdentity(filepath.Join(dir, "node.key"), a.cfg.Node.Name); err != nil {
+		return err
+	}
+	count, rebooted, err := nextBoot(dir)
+	if err != nil {
+		return err
+	}
+	// Only a machine that was off can have missed what its ring decided while
+	// nothing ran here.
+	a.fed.Store(!rebooted)
+	authority, err := a.openAuthority()
+	if err != nil {
+		return err
+	}
+	a.authority = authority
+	a.bindings, err = peer.OpenBindings(peer.BindingsConfig{
+		Path: filepath.Join(dir, "bindings.json"), Self: a.identity, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	if a.forgotten, err = readForgotten(dir); err != nil {
+		return err
+	}
+	a.book = gossip.NewBook(gossip.BookConfig{
+		Name: a.cfg.Node.Name, Key: a.identity.Key, Boot: count.Count, Log: a.log,
+		Allow: func(node string, key ed25519.PublicKey) bool {
+			return a.bindings.Check(node, gossip.MakeNodeID(node, key)) == nil
+		},
+	})
+	a.server, err = peer.NewServer(peer.ServerConfig{
+		Bind: a.cfg.Peer.Bind, Identity: a.identity, Authority: authority, Bindings: a.bindings,
+		Source: a.store, Book: a.book, Version: a.version, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.client, err = peer.NewClient(peer.ClientConfig{Identity: a.identity, Authority: authority, Bindings: a.bindings})
+	if err != nil {
+		return err
+	}
+	a.ring, err = gossip.New(gossip.Config{
+		Name: a.cfg.Node.Name, ID: a.identity.ID, Label: a.ringKey.ID.String(), Keys: a.ringKey.Keys,
+		Bind: a.cfg.Ring.Bind, Advertise: a.cfg.Ring.Advertise, PeerAddr: a.cfg.Peer.Advertise,
+		Version: a.version, Seeds: a.cfg.Ring.Join, Peers: readPeers(dir), Left: a.left.Load(),
+		SavePeers: func(p []string) {
+			if err := writePeers(dir, p); err != nil {
+				a.log.Warn("known peers not saved", "err", err)
+			}
+		},
+		Source: a.store, Book: a.book, Exchanger: a.client, Log: a.log,
+		Admit: func(m gossip.Member) error { return a.bindings.Check(m.Name, m.ID) },
+	})
+	return err
+}
+
+func (a *Agent) openAuthority() (*peer.Authority, error) {
+	r := a.cfg.Ring
+	if r.CertFile != "" {
+		return peer.LoadAuthority(r.CertFile, r.PeerKeyFile, r.CAFile)
+	}
+	return peer.DeriveAuthority(a.ringKey.Keys, a.ringKey.ID.String())
+}
+
+// greet asks the seeds who they are before anything starts. A second node under
+// a name that is taken, or a machine that was given another ring's key, stops
+// here and says so; a node that was in its ring before goes on whatever the
+// seeds say of keys, since its daemons must run.
+func (a *Agent) greet(ctx context.Context) error {
+	if a.left.Load() || len(a.cfg.Ring.Join) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	var (
+		mu      sync.Mutex
+		wg      sync.WaitGroup
+		known   int // seeds that know our ring key
+		foreign []error
+		taken   error
+	)
+	for _, seed := range a.cfg.Ring.Join {
+		wg.Go(func() {
+			_, err := a.client.Hello(ctx, nextPort(seed))
+			mu.Lock()
+			defer mu.Unlock()
+			var conflict *peer.NameConflict
+			switch {
+			case err == nil:
+				known++
+			case errors.As(err, &conflict):
+				taken = err
+			case errors.Is(err, peer.ErrRingKey):
+				foreign = append(foreign, err)
+			}
+		})
+	}
+	wg.Wait()
+	if taken != nil {
+		return &hintError{taken, fmt.Sprintf("give this node another name ([node] name), or, if it replaces the machine that had the name, run on any node: agentctl forget %s", a.cfg.Node.Name)}
+	}
+	if len(foreign) == 0 {
+		return nil
+	}
+	err := errors.Join(foreign...)
+	if known == 0 && len(readPeers(a.cfg.Node.DataDir)) == 0 {
+		return &hintError{
+			fmt.Errorf("no seed accepts this node's ring key: %w", err),
+			"copy the ring with `agentctl token` on a node of it and `agentctl join TOKEN` here, or mend [ring] join",
+		}
+	}
+	a.note("%v", err)
+	return nil
+}
+
+// nextPort turns a seed's HOST:PORT of gossip into the address that its
+// node-to-node requests are served at by default: the next port.
+func nextPort(seed string) string {
+	host, port, err := net.SplitHostPort(seed)
+	n, errPort := strconv.Atoi(port)
+	if err != nil || errPort != nil {
+		return seed
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n+1))
+}
+
+// tell says in a signed statement what this node holds and runs.
+func (a *Agent) tell() {
+	rows := a.super.Reports()
+	s := statement{
+		Schema: 1, At: time.Now().UTC(), Version: a.version, Address: a.ring.Self().Addr,
+		Labels: a.node().Labels, Root: a.store.Root().String(), Left: a.left.Load(), StartedAt: a.started.UTC(),
+	}
+	observed := map[string]uint64{}
+	a.mu.Lock()
+	for _, v := range a.view {
+		observed[v.name] = v.generation
+	}
+	a.mu.Unlock()
+	for _, r := range rows {
+		s.Daemons = append(s.Daemons, statementRow(r, observed[r.Name]))
+	}
+	if same(s, a.told) {
+		return
+	}
+	b, err := s.encode()
+	if err != nil {
+		a.log.Error("statement not made", "err", err)
+		return
+	}
+	if err := a.book.Set(b); err != nil {
+		a.log.Error("statement not made", "err", err)
+		return
+	}
+	a.told = s
+}
+
+// same compares two statements but for the time they were made at.
+func same(x, y statement) bool {
+	x.At, y.At = time.Time{}, time.Time{}
+	bx, errX := json.Marshal(x)
+	by, errY := json.Marshal(y)
+	return errX == nil && errY == nil && string(bx) == string(by)
+}
+
+// applyForgets follows what operators said about departed nodes: a forgotten
+// name is free for another key, and its member leaves the lists. Each word is
+// followed once, also over restarts, so that it does not hit the machine that
+// comes after.
+func (a *Agent) applyForgets() {
+	for _, e := range a.store.List(record.KindControl) {
+		r := e.Winner()
+		if r.Delete {
+			continue
+		}
+		f, err := record.DecodeForget(r.Body)
+		if err != nil || record.ForgetKey(f.Node) != r.Key || f.Node == a.cfg.Node.Name || a.forgotten[f.Node] == r.Digest.String() {
+			continue
+		}
+		a.forgotten[f.Node] = r.Digest.String()
+		if err := writeForgotten(a.cfg.Node.DataDir, a.forgotten); err != nil {
+			a.log.Warn("node not forgotten", "node", f.Node, "err", err)
+			delete(a.forgotten, f.Node)
+			continue
+		}
+		a.forget(f)
+		a.log.Info("node forgotten", "node", f.Node, "author", r.Author)
+	}
+}
+
+// forget drops what is known of a node, unless another machine has the name now.
+func (a *Agent) forget(f record.Forget) {
+	id, bound := a.bindings.Lookup(f.Node)
+	if f.ID != "" && bound && id.String() != f.ID {
+		return
+	}
+	if bound {
+		a.bindings.Forget(f.Node, id)
+	}
+	a.ring.Forget(f.Node)
+	a.book.Forget(f.Node)
+}
+
+// snapshot gathers what a status is made of.
+func (a *Agent) snapshot() view {
+	v := view{
+		ring: a.cfg.Ring.Name, self: a.cfg.Node.Name, left: a.left.Load(), root: a.store.Root().String(),
+		now: time.Now(), members: a.ring.Members(), said: map[string]statement{},
+	}
+	for _, s := range a.book.All() {
+		said, err := decodeStatement(s.Body)
+		if err != nil {
+			continue // a node that talks nonsense is shown as one that said nothing
+		}
+		v.said[s.Node] = said
+	}
+	a.mu.Lock()
+	v.daemons = slices.Clone(a.view)
+	notes := slices.Clone(a.notes)
+	a.mu.Unlock()
+	slices.SortFunc(v.daemons, func(x, y daemonView) int { return strings.Compare(x.name, y.name) })
+	v.notes = slices.Concat(notes, a.store.Problems(), a.ring.Notes())
+	if trouble := a.super.Trouble(); trouble != "" {
+		v.notes = append(v.notes, trouble)
+	}
+	for _, err := range []error{a.bindings.Problem(), a.authority.Problem()} {
+		if err != nil {
+			v.notes = append(v.notes, err.Error())
+		}
+	}
+	for _, c := range a.bindings.Conflicts() {
+		v.notes = append(v.notes, c.Error())
+	}
+	for _, r := range a.store.Refused() {
+		v.notes = append(v.notes, fmt.Sprintf("a peer holds a record (%s) that is refused here: %s", r.Digest.Short(), r.Reason))
+	}
+	return v
+}

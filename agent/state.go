@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/agentd/agentd/internal/durable"
+	"github.com/agentd/agentd/spec/record"
+)
+
+// Small facts that outlive the process, each a file of its own in data_dir,
+// written through to the disk before it is relied upon.
+const (
+	ringFile  = "ring.id"    // the ring that everything in this folder belongs to
+	bootFile  = "boot"       // counts the starts of agentd
+	leftFile  = "left"       // there while this node has left its ring
+	peersFile = "peers.json" // addresses of gossip that were alive once
+
+	forgottenFile = "forgotten.json" // by node, the operator's word that was followed
+)
+
+// bindRing ties data_dir to one ring, so that a key file swapped by mistake
+// neither mixes two rings nor loses what is there.
+func bindRing(dir string, id record.RingID) error {
+	path := filepath.Join(dir, ringFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return durable.WriteFile(path, []byte(id.String()+"\n"), 0o640)
+	}
+	if err != nil {
+		return fmt.Errorf("read the ring of data_dir: %w", err)
+	}
+	have := strings.TrimSpace(string(b))
+	if have == "" || have == id.String() {
+		return durable.WriteFile(path, []byte(id.String()+"\n"), 0o640)
+	}
+	return &hintError{
+		fmt.Errorf("%s belongs to ring %s, and the ring key is of ring %s: nothing was changed", dir, have, id),
+		"put the right ring.key back; to move this node to the other ring, run agentctl leave first and then move " + dir + " away",
+	}
+}
+
+// hintError is an error that knows what the reader can do about it.
+type hintError struct {
+	error
+	hint string
+}
+
+// Hint says what to do.
+func (e *hintError) Hint() string  { return e.hint }
+func (e *hintError) Unwrap() error { return e.error }
+
+// boot tells this start apart from all earlier ones.
+type boot struct {
+	Count   uint64 `json:"count"`   // of starts of agentd on this data_dir
+	Machine string `json:"machine"` // the kernel's boot id
+}
+
+// nextBoot counts this start and reports whether the machine itself was booted
+// since the last one.
+func nextBoot(dir string) (b boot, rebooted bool, err error) {
+	path := filepath.Join(dir, bootFile)
+	raw, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return boot{}, false, fmt.Errorf("read the boot counter: %w", err)
+	}
+	var last boot
+	if len(raw) > 0 && json.Unmarshal(raw, &last) != nil {
+		// A counter that can't be read starts far above what it can have been,
+		// so that peers do not take this node's word for an older one.
+		last.Count = 1 << 32
+	}
+	machine, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // absent: counts as rebooted
+	b = boot{Count: last.Count + 1, Machine: strings.TrimSpace(string(machine))}
+	raw, err = json.Marshal(b)
+	if err != nil {
+		return boot{}, false, err
+	}
+	return b, b.Machine == "" || b.Machine != last.Machine, durable.WriteFile(path, raw, 0o640)
+}
+
+func readLeft(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, leftFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func writeLeft(dir string) error {
+	return durable.WriteFile(filepath.Join(dir, leftFile), []byte("this node left its ring; agentctl join takes it back\n"), 0o640)
+}
+
+func clearLeft(dir string) error { return durable.Remove(filepath.Join(dir, leftFile)) }
+
+// readPeers returns the addresses known from before; what can't be read is as
+// good as nothing, since the seeds are there too.
+func readPeers(dir string) []string {
+	var peers []string
+	raw, err := os.ReadFile(filepath.Join(dir, peersFile))
+	if err != nil || json.Unmarshal(raw, &peers) != nil {
+		return nil
+	}
+	return peers
+}
+
+func writePeers(dir string, peers []string) error {
+	raw, err := json.Marshal(peers)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, peersFile), raw, 0o640)
+}
+
+// readForgotten returns which words about departed nodes were followed already.
+func readForgotten(dir string) (map[string]string, error) {
+	out := map[string]string{}
+	raw, err := os.ReadFile(filepath.Join(dir, forgottenFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read forgotten nodes: %w", err)
+	}
+	if json.Unmarshal(raw, &out) != nil {
+		return map[string]string{}, nil // following a word twice is harmless enough
+	}
+	return out, nil
+}
+
+func writeForgotten(dir string, m map[string]string) error {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, forgottenFile), raw, 0o640)
+}

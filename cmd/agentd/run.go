@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/signal"
+	goruntime "runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/agentd/agentd/agent"
+	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/runtime/containerd"
+)
+
+// Version and Commit are set by the linker.
+var (
+	version = "0.1.0-dev"
+	commit  = ""
+)
+
+const usage = `agentd keeps one container of each daemon of its ring running on this machine.
+
+Usage:
+  agentd [--config FILE]           run (normally done by systemd: agentd.service)
+  agentd --check [--config FILE]   validate the configuration and print what is in effect
+  agentd --version
+
+Flags:
+`
+
+// run is the whole program. It exits 0 after a clean stop, 1 when it failed and
+// 2 when it was called wrongly. Containers run on whatever happens here.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("agentd", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	path := flags.String("config", "/etc/agentd/agentd.toml", "configuration `FILE`; drop-ins beside it in agentd.d/*.toml are merged over it")
+	check := flags.Bool("check", false, "validate the configuration, print it with the file each value came from, and exit")
+	showVersion := flags.Bool("version", false, "print version, commit and Go version, and exit")
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "agentd: unexpected argument %q\nhint: agentctl is the command for operators\n", flags.Arg(0))
+		return 2
+	}
+	if *showVersion {
+		fmt.Fprintf(stdout, "agentd %s (commit %s, %s)\n", version, commitOf(), goruntime.Version())
+		return 0
+	}
+	loaded, err := config.Load(*path)
+	if err != nil {
+		return fail(stderr, err)
+	}
+	if *check {
+		loaded.Print(stdout)
+		if err := agent.CheckKeys(loaded.Config); err != nil {
+			return fail(stderr, err)
+		}
+		return 0
+	}
+	if err := serve(ctx, loaded, stderr); err != nil {
+		return fail(stderr, err)
+	}
+	return 0
+}
+
+// serve runs the agent until ctx ends.
+func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
+	cfg := loaded.Config
+	log := slog.New(handler(cfg.Log, stderr))
+	// A hang-up from a terminal or an old habit must not end supervision;
+	// reloading comes with the unit's ExecReload.
+	signal.Ignore(syscall.SIGHUP)
+	// An idle agent is mostly garbage collector if it is let; most of its memory
+	// is static, so it collects earlier and gives pages back.
+	debug.SetGCPercent(50)
+	rt, err := containerd.New(containerd.Config{
+		Address: cfg.Runtime.Address, Namespace: cfg.Runtime.Namespace, Node: cfg.Node.Name,
+		Snapshotter: cfg.Runtime.Snapshotter, RegistryDir: cfg.Runtime.RegistryDir, AuthFile: cfg.Runtime.AuthFile,
+		StateDir: cfg.Node.DataDir, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Config{
+		Config: loaded, Version: version, Commit: commitOf(), Runtime: rt, Log: log,
+		Ready: func(status string) { notify(log, daemon.SdNotifyReady+"\nSTATUS="+status) },
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("agentd runs", "version", version, "node", cfg.Node.Name, "ring", cfg.Ring.Name)
+	err = a.Run(ctx)
+	notify(log, daemon.SdNotifyStopping)
+	if err == nil {
+		log.Info("agentd stopped; containers go on")
+	}
+	return err
+}
+
+// notify tells systemd; outside of systemd it does nothing.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd was not notified", "err", err)
+	}
+}
+
+// handler makes the log that [log] asks for.
+func handler(c config.Log, w io.Writer) slog.Handler {
+	opts := &slog.HandlerOptions{}
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.Level)) == nil { // config.Load checked it
+		opts.Level = level
+	}
+	if c.Format == "json" {
+		return slog.NewJSONHandler(w, opts)
+	}
+	return slog.NewTextHandler(w, opts)
+}
+
+// fail prints what went wrong and, where somebody knows, what to do about it.
+func fail(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "agentd: %v\n", err)
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) && hinted.Hint() != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hinted.Hint())
+	}
+	var p *api.Problem
+	if errors.As(err, &p) && p.Hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", p.Hint)
+	}
+	return 1
+}
+
+// commitOf falls back on what the Go tool recorded.
+func commitOf() string {
+	if commit != "" {
+		return commit
+	}
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
