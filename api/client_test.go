@@ -145,7 +145,7 @@ func TestUnreachableCauses(t *testing.T) {
 		{fs.ErrNotExist, "no such file", "agentd is not running; try: sudo systemctl start agentd"},
 		{context.DeadlineExceeded, "no answer in time", "journalctl"},
 		{syscall.ECONNRESET, "it closed the connection without an answer", "systemctl status"},
-		{errors.New("something new"), "something new", "systemctl status"},
+		{&net.OpError{Op: "dial", Err: syscall.EMFILE}, "too many open files", "systemctl status"},
 	} {
 		u := newUnreachable(DefaultSocket, c.err)
 		if u.Reason != c.reason || !strings.Contains(u.Hint, c.hint) || !errors.Is(u, c.err) {

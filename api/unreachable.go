@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -53,7 +52,7 @@ func newUnreachable(socket string, err error) *UnreachableError {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		e.Reason = "no answer in time"
 		e.Hint = "agentd is running but hangs; see: sudo journalctl -u agentd"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case !dialing(err):
 		e.Reason = "it closed the connection without an answer"
 		e.Hint = "agentd may have stopped just now; see: sudo systemctl status agentd"
 	default:
@@ -65,6 +64,12 @@ func newUnreachable(socket string, err error) *UnreachableError {
 		e.Hint = "see: sudo systemctl status agentd"
 	}
 	return e
+}
+
+// dialing reports whether the connection could not be made at all.
+func dialing(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // RunningAgents returns the ids of the processes named agentd in this
