@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -75,7 +76,7 @@ func checkBody(r Record) error {
 	case r.Key.Kind == KindControl && isForget(r.Key):
 		err = checkForget(r)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNewer) {
 		return fmt.Errorf("%s: %w", r.Key, err)
 	}
 	return nil

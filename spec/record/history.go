@@ -57,10 +57,12 @@ func (sl *slot) revisions() []Record {
 // remember keeps those of seen that fell out of the entry and are still of use:
 // the newest MaxHistory revisions, and what a record of the entry falls back to.
 func (sl *slot) remember(seen []Record) {
-	inEntry := map[Digest]bool{}
+	inEntry := func(r Record) bool { _, in := sl.entry.Find(r.Digest); return in }
+	if seen = slices.DeleteFunc(seen, inEntry); len(seen) == 0 && len(sl.old) == 0 {
+		return // the common case, and the body need not be decoded
+	}
 	fallback := map[Digest]bool{}
 	for _, r := range sl.entry.All() {
-		inEntry[r.Digest] = true
 		if b, err := DecodeDaemon(r.Body); err == nil && !r.Delete {
 			fallback[b.Rollout.Fallback.Digest] = true
 		}
@@ -74,7 +76,7 @@ func (sl *slot) remember(seen []Record) {
 			candidates = append(candidates, r)
 		}
 	}
-	candidates = slices.DeleteFunc(slices.Clone(candidates), func(r Record) bool { return inEntry[r.Digest] })
+	candidates = slices.DeleteFunc(slices.Clone(candidates), inEntry)
 	slices.SortFunc(candidates, func(a, b Record) int { return b.Version().Compare(a.Version()) })
 
 	sl.old = candidates
