@@ -12,32 +12,26 @@ import (
 
 // Ensure implements runtime.Runtime.
 func (r *Runtime) Ensure(ctx context.Context, s runtime.Spec) (runtime.Instance, error) {
-	var got runtime.Instance
-	err := r.lifecycle(ctx, OpEnsure, s.ID, func() error {
+	return lifecycle(ctx, r, OpEnsure, s.ID, func() (runtime.Instance, error) {
 		adopted, err := r.adopt(s)
-		if err != nil || adopted != nil {
-			if adopted != nil {
-				got = *adopted
-			}
-			return err
+		if err != nil {
+			return runtime.Instance{}, err
+		}
+		if adopted != nil {
+			return *adopted, nil
 		}
 		if err := r.image(s); err != nil {
-			return err
+			return runtime.Instance{}, err
 		}
 		carried, err := r.tearDown(ctx, s.ID, false)
 		if err != nil {
-			return err
+			return runtime.Instance{}, err
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return runtime.Instance{}, err
 		}
-		got, err = r.start(s, carried)
-		return err
+		return r.start(s, carried)
 	})
-	if err != nil {
-		return runtime.Instance{}, err
-	}
-	return got, nil
 }
 
 // adopt answers with the instance that already runs s, if one does.
@@ -219,20 +213,17 @@ func (r *Runtime) tearDown(ctx context.Context, id string, kill bool) (map[strin
 
 // Stop implements runtime.Runtime.
 func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) (runtime.Exit, error) {
-	var exit runtime.Exit
-	err := r.lifecycle(ctx, OpStop, id, func() (err error) {
-		exit, err = r.stop(ctx, id, grace, false)
-		return err
+	return lifecycle(ctx, r, OpStop, id, func() (runtime.Exit, error) {
+		return r.stop(ctx, id, grace, false)
 	})
-	return exit, err
 }
 
 // Remove implements runtime.Runtime.
 func (r *Runtime) Remove(ctx context.Context, id string) error {
-	return r.lifecycle(ctx, OpRemove, id, func() error {
-		_, err := r.tearDown(context.WithoutCancel(ctx), id, true)
-		return err
+	_, err := lifecycle(ctx, r, OpRemove, id, func() (map[string]string, error) {
+		return r.tearDown(context.WithoutCancel(ctx), id, true)
 	})
+	return err
 }
 
 // Wait implements runtime.Runtime. Like the real one it outlasts an outage: an
@@ -247,6 +238,9 @@ func (r *Runtime) wait(ctx context.Context, id string) (runtime.Exit, error) {
 		r.mu.Lock()
 		unavailable, back := r.unavailable, r.back
 		i, err := r.own(id)
+		if err == nil && i.State == runtime.StateCreated {
+			err = runtime.ErrNotFound
+		}
 		r.mu.Unlock()
 		if unavailable {
 			select {
@@ -258,9 +252,6 @@ func (r *Runtime) wait(ctx context.Context, id string) (runtime.Exit, error) {
 		}
 		if aerr := r.admit(ctx, OpWait, id); aerr != nil {
 			return runtime.Exit{}, aerr
-		}
-		if err == nil && i.State == runtime.StateCreated {
-			err = runtime.ErrNotFound
 		}
 		if err != nil {
 			return runtime.Exit{}, fmt.Errorf("wait for %q: %w", id, err)
@@ -285,7 +276,8 @@ func (r *Runtime) wait(ctx context.Context, id string) (runtime.Exit, error) {
 
 // lifecycle runs f alone for id. When ctx ends the caller gets its error at
 // once, while f goes on to the end of its step, as a call to a real runtime does.
-func (r *Runtime) lifecycle(ctx context.Context, op Op, id string, f func() error) error {
+func lifecycle[T any](ctx context.Context, r *Runtime, op Op, id string, f func() (T, error)) (T, error) {
+	var zero T
 	r.mu.Lock()
 	lock, ok := r.locks[id]
 	if !ok {
@@ -296,27 +288,30 @@ func (r *Runtime) lifecycle(ctx context.Context, op Op, id string, f func() erro
 	select {
 	case lock <- struct{}{}:
 	case <-ctx.Done():
-		return r.record(op, id, ctx.Err())
+		return zero, r.record(op, id, ctx.Err())
 	}
 	if err := r.admit(ctx, op, id); err != nil {
 		<-lock
-		return r.record(op, id, err)
+		return zero, r.record(op, id, err)
 	}
-	done := make(chan error, 1)
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
 	go func() {
 		defer func() { <-lock }()
-		err := f()
+		v, err := f()
 		if err != nil && ctx.Err() == nil {
 			err = fmt.Errorf("%s %q: %w", op, id, err)
 		}
-		r.record(op, id, err) //nolint:errcheck // it is handed over below
-		done <- err
+		done <- result{v, r.record(op, id, err)}
 	}()
 	select {
-	case err := <-done:
-		return err
+	case res := <-done:
+		return res.value, res.err
 	case <-ctx.Done():
-		return ctx.Err()
+		return zero, ctx.Err()
 	}
 }
 
