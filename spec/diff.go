@@ -15,7 +15,7 @@ import (
 type Change struct {
 	Path string // env.LOG_LEVEL, mounts["/host"].options
 	// Old and New are the values as TOML; "" is a key without a value. Long
-	// texts are named by their length and hash.
+	// texts are named by their length and hash, a new order is spelled out.
 	Old, New string
 	// Running: the change restarts the container.
 	Running bool
@@ -35,6 +35,8 @@ func Diff(old, new Daemon) []Change {
 		seen[leaf] = true
 		out = append(out, Change{leaf, o.values[leaf], n.values[leaf], o.running[leaf] || n.running[leaf]})
 	}
+	out = append(out, reordered("mounts", targets(old.Mounts, mountTarget), targets(new.Mounts, mountTarget))...)
+	out = append(out, reordered("files", targets(old.Files, fileTarget), targets(new.Files, fileTarget))...)
 	rank := ranks()
 	slices.SortStableFunc(out, func(a, b Change) int {
 		if ra, rb := rank[top(a.Path)], rank[top(b.Path)]; ra != rb {
@@ -43,6 +45,30 @@ func Diff(old, new Daemon) []Change {
 		return strings.Compare(a.Path, b.Path)
 	})
 	return out
+}
+
+func mountTarget(m Mount) string { return m.Target }
+func fileTarget(f File) string   { return f.Target }
+
+func targets[T any](list []T, target func(T) string) []string {
+	var out []string
+	for _, e := range list {
+		out = append(out, target(e))
+	}
+	return out
+}
+
+// reordered returns a change when what both lists have comes in another order:
+// one mount may lie within another.
+func reordered(path string, old, new []string) []Change {
+	without := func(list, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return !slices.Contains(others, s) })
+	}
+	o, n := without(old, new), without(new, old)
+	if slices.Equal(o, n) {
+		return nil
+	}
+	return []Change{{path, "in the order " + strings.Join(o, ", "), "in the order " + strings.Join(n, ", "), true}}
 }
 
 // leaves are the values of a daemon by path.
