@@ -96,7 +96,18 @@ func (c *Client) explain(by string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", by, context.Canceled)
 	}
-	return fmt.Errorf("%s %w: %w", by, ErrUnreachable, reason(err))
+	if isNetwork(err) {
+		return fmt.Errorf("%s %w: %w", by, ErrUnreachable, reason(err))
+	}
+	return fmt.Errorf("%s %w: %w", by, ErrProtocol, err)
+}
+
+// isNetwork tells what the network, or a peer that ended, does to a connection
+// from what a peer says on it.
+func isNetwork(err error) bool {
+	var op *net.OpError
+	return isTimeout(err) || errors.As(err, &op) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
 func (c *Client) explainHandshake(addr string, err error) error {

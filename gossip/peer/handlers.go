@@ -34,9 +34,8 @@ func (s *Server) summary(w http.ResponseWriter, _ *http.Request) {
 
 // items answers with the items of the buckets that the body names, one byte each.
 func (s *Server) items(w http.ResponseWriter, r *http.Request) {
-	buckets, err := readAll(r.Body, r.ContentLength, gossip.Buckets)
-	if err != nil {
-		refuse(w, asProblem(err))
+	buckets, ok := readBody(w, r, gossip.Buckets)
+	if !ok {
 		return
 	}
 	b := appendItems(nil, s.cfg.Source.Items(buckets))
@@ -65,9 +64,8 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) statements(w http.ResponseWriter, r *http.Request) {
-	b, err := readAll(r.Body, r.ContentLength, maxPage)
-	if err != nil {
-		refuse(w, asProblem(err))
+	b, ok := readBody(w, r, maxPage)
+	if !ok {
 		return
 	}
 	e, err := parseExchange(b)
@@ -108,9 +106,8 @@ func encodePage(book Statements, instance string, cursor uint64) ([]byte, error)
 // push takes a record that the peer wants to be on disk here, and answers once
 // it is. A record that lost against one held here is as good as on disk.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
-	envelope, err := readAll(r.Body, r.ContentLength, MaxEnvelope)
-	if err != nil {
-		refuse(w, asProblem(err))
+	envelope, ok := readBody(w, r, MaxEnvelope)
+	if !ok {
 		return
 	}
 	select {
@@ -128,6 +125,17 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// readBody reads what was posted, or answers why it does not.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+	b, err := readAll(r.Body, r.ContentLength, limit)
+	if err != nil {
+		w.Header().Set("Connection", "close") // or the server would wait for the rest
+		refuse(w, asProblem(err))
+		return nil, false
+	}
+	return b, true
 }
 
 // readAll reads a body of at most limit bytes. claimed is its length as

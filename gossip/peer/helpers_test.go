@@ -134,6 +134,7 @@ type nodeConfig struct {
 	bind   string // default: 127.0.0.1:0
 	auth   *Authority
 	limits Limits
+	tune   func(*Server) // before it runs
 }
 
 func derivedAuthority(t testing.TB, ring string, keys ...[]byte) *Authority {
@@ -188,6 +189,9 @@ func tryNode(t testing.TB, cfg nodeConfig) (*node, error) {
 	}
 	if n.client, err = NewClient(ClientConfig{Identity: n.id, Authority: cfg.auth, Bindings: n.bindings}); err != nil {
 		return nil, errors.Join(err, n.server.Close())
+	}
+	if cfg.tune != nil {
+		cfg.tune(n.server)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -39,6 +39,8 @@ type listener struct {
 	gate  *gate
 	log   *slog.Logger
 	quiet *seldom
+	// patience is how long a caller may take to say who it is.
+	patience time.Duration
 
 	ready   chan *conn
 	stopped chan struct{} // closed when the accept loop ended
@@ -122,7 +124,7 @@ func (l *listener) admit(ctx context.Context, raw net.Conn) {
 	}
 	free := sync.OnceFunc(func() { l.gate.leave(from, gossip.NodeID{}) })
 
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	t := tls.Server(raw, l.creds.config())
 	err := t.HandshakeContext(ctx)

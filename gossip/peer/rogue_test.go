@@ -9,11 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
-	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -131,9 +128,3 @@ func httpAnswer(status, body string) string {
 }
 
 func hexKey(b []byte) string { return hex.EncodeToString(b) }
-
-var (
-	_ = io.EOF
-	_ = http.StatusOK
-	_ = strings.Repeat
-)
