@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -68,8 +69,10 @@ func (a *Agent) openRing() (err error) {
 	}
 	a.ring, err = gossip.New(gossip.Config{
 		Name: a.cfg.Node.Name, ID: a.identity.ID, Label: a.ringKey.ID.String(), Keys: a.ringKey.Keys,
-		Bind: a.cfg.Ring.Bind, Advertise: a.cfg.Ring.Advertise, PeerAddr: a.cfg.Peer.Advertise,
-		Version: a.version, Seeds: a.cfg.Ring.Join, Peers: readPeers(dir), Left: a.left.Load(),
+		Bind: a.cfg.Ring.Bind, Advertise: a.cfg.Ring.Advertise,
+		// Without an address of its own it is the gossip address with this port.
+		PeerAddr: cmp.Or(a.cfg.Peer.Advertise, a.cfg.Peer.Bind),
+		Version:  a.version, Seeds: a.cfg.Ring.Join, Peers: readPeers(dir), Left: a.left.Load(),
 		SavePeers: func(p []string) {
 			if err := writePeers(dir, p); err != nil {
 				a.log.Warn("known peers not saved", "err", err)
