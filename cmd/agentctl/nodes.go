@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/spec/strict"
 )
 
 func (a *app) nodesCommand() *cobra.Command {
@@ -103,4 +104,24 @@ func nodeNotes(nodes []api.Node) []string {
 		lines = append(lines, fmt.Sprintf("%s can't be reached; one that is gone for good: agentctl forget %s", someOf(failed), failed[0]))
 	}
 	return lines
+}
+
+// checkNode makes sure that a name is one of the ring's nodes.
+func checkNode(ctx context.Context, c *api.Client, name string) error {
+	list, err := c.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	var known []string
+	for _, n := range list.Nodes {
+		known = append(known, n.Name)
+	}
+	if slices.Contains(known, name) {
+		return nil
+	}
+	err = fmt.Errorf("there is no node %q in the ring", name)
+	if near := strict.Suggest(name, known); near != "" {
+		return withHint(err, "did you mean %s", near)
+	}
+	return withHint(err, "see: agentctl nodes")
 }

@@ -61,6 +61,11 @@ and 4 when there is no such daemon.`,
 func (a *app) showStatus(ctx context.Context, o statusOptions) error {
 	c := a.client()
 	defer c.Close()
+	if o.node != "" {
+		if err := checkNode(ctx, c, o.node); err != nil {
+			return cannot("show the status", err)
+		}
+	}
 	st, err := c.Status(ctx, api.StatusQuery{Names: o.names, Node: o.node, All: o.all})
 	var problem *api.Problem
 	if err != nil && !(errors.As(err, &problem) && problem.Status == 404 && len(o.names) > 0) {
