@@ -31,7 +31,7 @@ func hostPort(addr string) (host string, port int, err error) {
 	} else if strings.Contains(addr, ":") {
 		var text string
 		if host, text, err = net.SplitHostPort(addr); err != nil {
-			return "", 0, errors.New("is not HOST or HOST:PORT")
+			return "", 0, errors.New("is not HOST or HOST:PORT; IPv6 addresses stand in brackets")
 		}
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || n == 0 {
@@ -75,6 +75,9 @@ func withPort(addr string, port int) (string, error) {
 	}
 	if named != 0 {
 		port = named
+	}
+	if port > 65535 {
+		return "", errors.New("needs a port of its own")
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }

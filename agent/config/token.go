@@ -102,6 +102,8 @@ func ParseToken(s string) (Token, error) {
 	switch {
 	case !ok || len(raw) < want:
 		return Token{}, cutShort(len(s), raw)
+	case want == 0:
+		return Token{}, errMistyped()
 	case len(raw) > want:
 		return Token{}, errors.New("something follows the token: copy it again, alone")
 	}
@@ -116,14 +118,15 @@ func ParseToken(s string) (Token, error) {
 	return t, nil
 }
 
-// tokenLength returns how many bytes the token says that it has.
+// tokenLength returns how many bytes the token says that it has; 0 when no
+// token has so many. It needs the first four.
 func tokenLength(raw []byte) (int, bool) {
 	if len(raw) < 4 {
 		return 0, false
 	}
 	n := binary.BigEndian.Uint32(raw)
 	if n > maxToken {
-		return 0, true // no token was ever that long: it is mistyped, not cut
+		return 0, true
 	}
 	return 4 + int(n) + checksumSize, true
 }

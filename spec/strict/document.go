@@ -61,7 +61,12 @@ func parse(src string) (root map[string]any, failure *Error) {
 	if !errors.As(err, &pe) {
 		return nil, &Error{Kind: Syntax, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 	}
-	return nil, &Error{Line: max(1, pe.Position.Line), Path: pe.LastKey, Kind: Syntax,
+	// The library counts a line end that should not be there as the next line's.
+	line := pe.Position.Line
+	if at := pe.Position.Start; line > 1 && at < len(src) && src[at] == '\n' {
+		line = 1 + strings.Count(src[:at], "\n")
+	}
+	return nil, &Error{Line: max(1, line), Path: pe.LastKey, Kind: Syntax,
 		Msg: pe.Message, Hint: syntaxHint(pe)}
 }
 
