@@ -114,7 +114,8 @@ func (e *DiskError) Unwrap() error { return e.Err }
 // writeFile puts b under name so that a crash at any moment leaves either the
 // old file or the new one, and that once it returned nil the new one is there
 // for good: write, fsync, rename, fsync the folder. (A file that is renamed but
-// not synced comes back empty after a power cut.)
+// not synced comes back empty after a power cut.) The steps of internal/durable,
+// on a disk that tests can cut off between any two of them.
 func writeFile(d disk, name string, b []byte) error {
 	tmp := name + tmpSuffix
 	if err := writeSynced(d, tmp, b); err != nil {

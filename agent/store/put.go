@@ -117,8 +117,9 @@ func (s *Store) preview(r record.Record, admit func(record.Record) error) (recor
 // writeRecord puts r on disk; the caller holds the writing token, or opens the
 // store.
 func (s *Store) writeRecord(r record.Record) error {
-	name := s.files[r.Digest]
+	name, fresh := s.files[r.Digest], false
 	if name == "" {
+		fresh = true
 		name = recordName(r, shortDigits)
 		for d, taken := range s.files {
 			if taken == name && d != r.Digest {
@@ -127,7 +128,13 @@ func (s *Store) writeRecord(r record.Record) error {
 			}
 		}
 	}
-	if err := writeFile(s.cfg.disk, filepath.Join(s.records, name), encodeFile(recordTag, r.Envelope)); err != nil {
+	path := filepath.Join(s.records, name)
+	if err := writeFile(s.cfg.disk, path, encodeFile(recordTag, r.Envelope)); err != nil {
+		if fresh {
+			// Nobody was told that it is here; it must not come up at the next
+			// start as a rival to what was written instead.
+			_ = s.cfg.disk.Remove(path)
+		}
 		return &DiskError{fmt.Sprintf("write generation %d of %s", r.Generation, r.Key), s.cfg.Dir, err}
 	}
 	s.files[r.Digest] = name
