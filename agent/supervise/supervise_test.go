@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,11 +126,10 @@ func TestNewGenerationOfTheSameDigestOnlyRelabels(t *testing.T) {
 // conformance: C2
 func TestCrashBackoffDoublesAndResets(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		lives := 0 // each of the first eight ends after a second, the ninth runs a minute
+		var lives atomic.Int32 // each of the first eight ends after a second, the ninth runs a minute
 		r := newRig(t, fake.Config{Program: func(runtime.Spec) fake.Program {
-			lives++
 			p := fake.Program{Exits: true, After: time.Second, Code: 1}
-			if lives == 9 {
+			if lives.Add(1) == 9 {
 				p.After = time.Minute
 			}
 			return p
@@ -243,9 +243,10 @@ func TestRestartPolicies(t *testing.T) {
 // conformance: C5
 func TestStartErrorsAreRetriedAndReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		bad := true
+		var bad atomic.Bool
+		bad.Store(true)
 		r := newRig(t, fake.Config{Program: func(runtime.Spec) fake.Program {
-			if bad {
+			if bad.Load() {
 				return fake.Program{FailStart: errors.New("runc create: exec: \"/nope\": no such file")}
 			}
 			return fake.Program{}
@@ -263,7 +264,7 @@ func TestStartErrorsAreRetriedAndReported(t *testing.T) {
 		if attempts < 20 || attempts > 40 { // 500 ms doubling to 30 s over ten minutes
 			t.Fatalf("%d attempts", attempts)
 		}
-		bad = false
+		bad.Store(false)
 		r.after(time.Minute)
 		r.is("web", Running)
 	})

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -104,6 +106,7 @@ func TestExtraContainersAreReducedToOne(t *testing.T) {
 		labels := stableLabels(d, "n1")
 		r.rt.Put(runtime.Spec{ID: "web.next", Labels: labels}, runtime.StateRunning)
 		r.rt.Put(runtime.Spec{ID: "web", Labels: map[string]string{runtime.LabelDaemon: "web", runtime.LabelDigest: "old"}}, runtime.StateRunning)
+		r.after(time.Second) // so that it was seen
 		r.set(d)
 		r.after(10 * time.Second)
 		r.runs("web.next") // the wanted digest runs there: it is not restarted for its name
@@ -129,6 +132,7 @@ func TestHalfStatesConverge(t *testing.T) {
 						labels[runtime.LabelDigest] = "x"
 					}
 					r.rt.Put(runtime.Spec{ID: "web", Labels: labels}, state)
+					r.after(time.Second)
 					r.set(d)
 					r.after(10 * time.Second)
 					rep := r.is("web", Running)
@@ -343,12 +347,12 @@ func TestHangingPullsLetOthersThrough(t *testing.T) {
 func TestPanicsAreIsolatedAndQuarantined(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var rg *rough
-		panics := 0
+		var panics atomic.Int32
 		r := newRig(t, fake.Config{}, func(c *Config) {
 			rg = &rough{Runtime: c.Runtime}
 			rg.ensure = func(ctx context.Context, s runtime.Spec) (runtime.Instance, error) {
 				if s.Env[0] == "REV=1" && s.ID == "bad" {
-					panics++
+					panics.Add(1)
 					panic("nil map")
 				}
 				return rg.Runtime.Ensure(ctx, s)
@@ -365,8 +369,8 @@ func TestPanicsAreIsolatedAndQuarantined(t *testing.T) {
 		r.restart(want("bad", 1), want("web", 1)) // does not forgive
 		r.after(time.Hour)
 		rep := r.is("bad", Blocked)
-		if panics != quarantineAfter || !strings.Contains(rep.Reason, "quarantined") || !strings.Contains(rep.Reason, "nil map") {
-			t.Fatalf("%d panics, report %+v", panics, rep)
+		if panics.Load() != quarantineAfter || !strings.Contains(rep.Reason, "quarantined") || !strings.Contains(rep.Reason, "nil map") {
+			t.Fatalf("%d panics, report %+v", panics.Load(), rep)
 		}
 		r.is("web", Running)
 		r.restart(want("bad", 1))
@@ -375,8 +379,8 @@ func TestPanicsAreIsolatedAndQuarantined(t *testing.T) {
 		r.set(want("bad", 2)) // another digest has its own chance
 		r.after(time.Second)
 		r.is("bad", Running)
-		if panics != quarantineAfter {
-			t.Fatalf("%d panics", panics)
+		if panics.Load() != quarantineAfter {
+			t.Fatalf("%d panics", panics.Load())
 		}
 	})
 }
@@ -590,10 +594,13 @@ func TestImageHint(t *testing.T) {
 
 func TestLogFilesAreRotated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got []string
 		r := newRig(t, fake.Config{}, func(c *Config) {
 			c.LogMaxSize, c.LogMaxFiles = 10, 3
 			c.Rotate = func(path string, size int64, files int) error {
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, fmt.Sprint(filepath.Base(path), size, files))
 				return nil
 			}
@@ -601,6 +608,8 @@ func TestLogFilesAreRotated(t *testing.T) {
 		defer r.end()
 		r.set(want("web", 1), want("none", 1, func(d *spec.Daemon) { d.Nodes = []string{"n2"} }))
 		r.after(rotateEvery + time.Second)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(got) != 1 || got[0] != "web.log10 3" {
 			t.Fatalf("rotated %q", got)
 		}
