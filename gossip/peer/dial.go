@@ -64,16 +64,13 @@ func (c *Client) handshake(ctx context.Context, addr string) (*dialed, error) {
 	if err != nil {
 		return nil, &dialError{fmt.Errorf("%s %w: %w", addr, ErrUnreachable, reason(err))}
 	}
-	t := tls.Client(raw, c.creds.config())
+	var p Peer
+	t := tls.Client(raw, c.creds.config(&p))
 	if err := t.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, &dialError{c.explainHandshake(addr, err)}
 	}
-	p, err := c.creds.peer(t.ConnectionState())
-	if err == nil {
-		err = c.cfg.Bindings.CheckAt(p.Name, p.ID, addr)
-	}
-	if err != nil {
+	if err := c.cfg.Bindings.CheckAt(p.Name, p.ID, addr); err != nil {
 		raw.Close()
 		return nil, &dialError{err}
 	}

@@ -13,7 +13,7 @@ import (
 // answers busy, or closes a connection that has not said who it is.
 type Limits struct {
 	Conns         int // connections, default 512
-	ConnsPerIP    int // connections from one address (an IPv6 /64), default 64
+	ConnsPerIP    int // connections from one address (an IPv6 /64), default 128
 	Requests      int // requests being served, default 128
 	RequestsPerIP int // default 32: a member can make up names, but not addresses
 	RequestsPerID int // default 8: one node has no use for more
@@ -27,7 +27,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.Conns, 512)
-	set(&l.ConnsPerIP, 64)
+	set(&l.ConnsPerIP, 128)
 	set(&l.Requests, 128)
 	set(&l.RequestsPerIP, 32)
 	set(&l.RequestsPerID, 8)

@@ -126,13 +126,9 @@ func (l *listener) admit(ctx context.Context, raw net.Conn) {
 
 	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
-	t := tls.Server(raw, l.creds.config())
-	err := t.HandshakeContext(ctx)
 	var p Peer
-	if err == nil {
-		p, err = l.creds.peer(t.ConnectionState())
-	}
-	if err != nil {
+	t := tls.Server(raw, l.creds.config(&p))
+	if err := t.HandshakeContext(ctx); err != nil {
 		l.turnedAway(raw.RemoteAddr(), err)
 		linger(ctx, raw)
 		free()
@@ -174,7 +170,7 @@ func linger(ctx context.Context, raw net.Conn) {
 	if tcp.SetDeadline(time.Now().Add(time.Second)) != nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { tcp.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = tcp.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_, _ = io.CopyN(io.Discard, tcp, 2*MaxEnvelope) // whatever it still says
 }

@@ -44,6 +44,8 @@ type Statements interface {
 	Accept([]gossip.Statement) int
 }
 
+var _ Statements = (*gossip.Book)(nil)
+
 // alpn names the protocol in the TLS handshake, so that another TLS server at
 // the address is told from an agentd of another ring.
 const alpn = "agentd/1"
@@ -60,9 +62,9 @@ const (
 
 // Sizes, in bytes. A limit is checked before anything is allocated.
 const (
-	// MaxEnvelope bounds a record on the wire: a blob's body of 1 MiB
-	// (record.MaxBlob) that is base64 twice over (4/3 each: in the payload and
-	// in the envelope), the signatures, and room.
+	// MaxEnvelope bounds a record on the wire: 1.78 MiB are needed for a blob's
+	// body of 1 MiB, base64 twice over (in the payload and in the envelope), with
+	// header and signatures (record.MaxEnvelope), and some room.
 	MaxEnvelope = 2 << 20
 	// maxPage bounds a page of items or statements; longer ones are asked for
 	// in parts. One answer of this size per request slot is what a server can

@@ -91,7 +91,9 @@ func rogueServer(t testing.TB, name string, serve func(net.Conn)) gossip.Member 
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", creds.config())
+	config := creds.config(new(Peer))
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return creds.config(new(Peer)), nil }
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,8 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 func (s *Server) Close() error { return s.listener.Close() }
 
 // Run serves until ctx ends, and keeps the Bindings on disk meanwhile. It
-// returns nil then, after everything that it started has ended.
+// returns nil then, after everything that it started has ended; a record that
+// is just being written may make that take 10 s.
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -30,10 +30,11 @@ func newCredentials(a *Authority, id *Identity) (*credentials, error) {
 	return c, nil
 }
 
-// config returns the TLS settings for either end. A peer's certificate is
-// checked by verifyConnection alone, hence InsecureSkipVerify: names in it are
-// node names, not host names, and dates don't count under a ring key.
-func (c *credentials) config() *tls.Config {
+// config returns the TLS settings for either end of one connection; who is at
+// the other is in peer once the handshake is done. A certificate is checked by
+// VerifyConnection alone, hence InsecureSkipVerify: names in it are node names,
+// not host names, and dates don't count under a ring key.
+func (c *credentials) config(peer *Peer) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{alpn},
@@ -42,12 +43,14 @@ func (c *credentials) config() *tls.Config {
 		SessionTicketsDisabled: true, // every connection proves the key anew
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.cert() },
 		GetClientCertificate:   func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert() },
-		VerifyConnection:       func(cs tls.ConnectionState) error { _, err := c.peer(cs); return err },
+		VerifyConnection: func(cs tls.ConnectionState) (err error) {
+			*peer, err = c.verify(cs)
+			return err
+		},
 	}
 }
 
-// peer returns who is at the other end of a connection.
-func (c *credentials) peer(cs tls.ConnectionState) (Peer, error) {
+func (c *credentials) verify(cs tls.ConnectionState) (Peer, error) {
 	if cs.NegotiatedProtocol != alpn {
 		return Peer{}, ErrNotAgentd
 	}
