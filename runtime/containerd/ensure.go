@@ -83,7 +83,7 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.Spec, rec containers.Cont
 		return runtime.Instance{}, false, nil
 	}
 	changed := map[string]string{}
-	for k, v := range s.Labels {
+	for k, v := range wantedLabels(s) {
 		if !runtime.Counter(k) && rec.Labels[k] != v {
 			changed[k] = v
 			rec.Labels[k] = v
@@ -116,9 +116,19 @@ func (r *Runtime) plan(ctx context.Context, s runtime.Spec) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("encode OCI spec: %w", err)
 	}
-	labels := permitted(s.Labels)
+	labels := wantedLabels(s)
 	labels[runtime.LabelImage] = img.digest.String()
 	return plan{Spec: s, image: img, oci: any, labels: labels}, nil
+}
+
+// wantedLabels are those of s, with what Stop has to know of it.
+func wantedLabels(s runtime.Spec) map[string]string {
+	labels := permitted(s.Labels)
+	if s.StopSignal != "" {
+		labels[runtime.LabelStopSignal] = s.StopSignal
+	}
+	labels[runtime.LabelStopGrace] = s.StopGrace.String()
+	return labels
 }
 
 // inherit carries the counters of the instance before over.

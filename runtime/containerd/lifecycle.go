@@ -110,12 +110,17 @@ func translate(err error) error {
 	case codes.Unavailable, codes.DeadlineExceeded:
 		return fmt.Errorf("%w: %s", runtime.ErrUnavailable, message(err))
 	}
-	native := errgrpc.ToNative(err)
-	// errdefs.IsUnavailable is false on what Wait returns; hence the codes above.
-	if errdefs.IsUnavailable(native) || errors.Is(native, context.DeadlineExceeded) {
+	// ToNative is not idempotent: a native error, which the container, image,
+	// lease and snapshot stores return, loses its class by it.
+	if _, isGRPC := status.FromError(err); isGRPC {
+		err = errgrpc.ToNative(err)
+	}
+	// The server sees our deadline too, and may answer "context deadline
+	// exceeded: unknown" just before it passes here; so may a shim that hangs.
+	if errdefs.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
 		return fmt.Errorf("%w: %s", runtime.ErrUnavailable, message(err))
 	}
-	return native
+	return err
 }
 
 // message is err without "rpc error: code = …".

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +15,9 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
 
 	"github.com/agentd/agentd/runtime"
 )
@@ -26,11 +29,19 @@ const downloads = 3
 // resolves to, so the index's for a multi-platform image. A tag is resolved
 // once; everything after goes by digest.
 func (r *Runtime) Pull(ctx context.Context, p runtime.Pull) (string, error) {
-	d, err := r.pull(ctx, p)
+	d, err := r.pull(quiet(ctx), p)
 	if err != nil {
 		return "", fmt.Errorf("pull image %q: %w", p.Ref, asImageError(ctx, err))
 	}
 	return d, nil
+}
+
+// quiet keeps containerd's client from writing to our stderr; what matters of
+// it is in its errors.
+func quiet(ctx context.Context) context.Context {
+	l := logrus.New()
+	l.SetOutput(io.Discard)
+	return log.WithLogger(ctx, logrus.NewEntry(l))
 }
 
 func (r *Runtime) pull(ctx context.Context, p runtime.Pull) (string, error) {

@@ -33,10 +33,16 @@ const (
 )
 
 // wedged reports that containerd refuses to create a task because of something
-// left over that it does not show.
+// left over that it does not show, or that it is still taking away: a delete
+// that was cut off goes on inside, and removes the bundle from under a create
+// that comes too soon.
 func wedged(err error) bool {
-	return err != nil && (errdefs.IsAlreadyExists(err) || strings.Contains(err.Error(), "file exists") ||
-		strings.Contains(err.Error(), "already exists"))
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	return errdefs.IsAlreadyExists(err) || strings.Contains(text, "file exists") || strings.Contains(text, "already exists") ||
+		strings.Contains(text, "failed to mount rootfs component") && strings.Contains(text, "no such file or directory")
 }
 
 // clearWedge makes containerd forget a task that it holds but does not show.

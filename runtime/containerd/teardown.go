@@ -137,8 +137,11 @@ func (r *Runtime) resume(ctx context.Context, id string) error {
 // awaitExit returns true when the task ended within limit. A Wait that is cut
 // short harms nothing, unlike the calls that change something.
 func (r *Runtime) awaitExit(ctx context.Context, id string, limit time.Duration) (bool, error) {
-	wctx, cancel := context.WithTimeout(ctx, limit)
+	// A cancel and not a deadline: that would travel to the server, whose
+	// complaint about it may come before we know that time is up.
+	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer time.AfterFunc(limit, cancel).Stop()
 	_, err := r.tasks().Wait(wctx, &tasks.WaitRequest{ContainerID: id})
 	switch {
 	case err == nil:

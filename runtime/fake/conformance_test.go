@@ -92,6 +92,8 @@ func (e *env) Copies(_ *testing.T, id string) int {
 	return 0
 }
 
+func (e *env) Settled(*testing.T, string) {}
+
 func (e *env) Kill(t *testing.T, id string) {
 	if !e.r.Kill(id) {
 		t.Fatalf("%s does not run", id)

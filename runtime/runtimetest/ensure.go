@@ -125,9 +125,7 @@ func testConcurrent(t *testing.T, s suite) {
 	wg.Wait()
 	for n := range 6 {
 		id := fmt.Sprintf("many-%d", n)
-		if c := s.Copies(t, id); c != 1 {
-			t.Errorf("%d copies of %s", c, id)
-		}
+		until(t, "one copy of "+id, func() bool { return s.Copies(t, id) == 1 })
 		wg.Go(func() {
 			if err := s.Runtime().Remove(t.Context(), id); err != nil {
 				t.Errorf("remove %s: %v", id, err)

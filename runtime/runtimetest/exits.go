@@ -13,6 +13,7 @@ import (
 func testStop(t *testing.T, s suite) {
 	spec := s.spec("stop", Program{})
 	inst := s.ensure(t, spec)
+	s.Settled(t, spec.ID)
 	exit, err := s.Runtime().Stop(t.Context(), spec.ID, 10*time.Second)
 	if err != nil || exit.Code != 0 || !exit.Known || exit.OOM {
 		t.Fatalf("stop: %+v, %v; want code 0 from its own handler of SIGTERM", exit, err)
@@ -32,6 +33,7 @@ func testStop(t *testing.T, s suite) {
 func testStopGrace(t *testing.T, s suite) {
 	spec := s.spec("stop-grace", Program{IgnoreTerm: true})
 	s.ensure(t, spec)
+	s.Settled(t, spec.ID)
 	const grace = 700 * time.Millisecond
 	start := time.Now()
 	exit, err := s.Runtime().Stop(t.Context(), spec.ID, grace)
@@ -65,6 +67,7 @@ func testStopNothing(t *testing.T, s suite) {
 func testStopCancelled(t *testing.T, s suite) {
 	spec := s.spec("stop-cancelled", Program{IgnoreTerm: true})
 	inst := s.ensure(t, spec)
+	s.Settled(t, spec.ID)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	start := time.Now()

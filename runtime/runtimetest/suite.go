@@ -37,6 +37,9 @@ type Env interface {
 
 	// Copies is how many instances of id live, by a look from outside.
 	Copies(t *testing.T, id string) int
+	// Settled returns when the program of the first instance of id is ready to
+	// take signals.
+	Settled(t *testing.T, id string)
 	// Kill ends the init process of id with SIGKILL.
 	Kill(t *testing.T, id string)
 	// Halve brings s into a half-state, by force.
@@ -161,9 +164,14 @@ func (s suite) ensure(t *testing.T, spec runtime.Spec) runtime.Instance {
 	if inst.ID != spec.ID || inst.State != runtime.StateRunning || inst.PID <= 0 {
 		t.Fatalf("ensure answers %+v, want %s running", inst, spec.ID)
 	}
-	if n := s.Copies(t, spec.ID); n != 1 {
-		t.Fatalf("%d copies of %s live, want 1", n, spec.ID)
-	}
+	// From outside it is seen a moment later, when its program was executed.
+	until(t, "one copy of "+spec.ID+" lives", func() bool {
+		n := s.Copies(t, spec.ID)
+		if n > 1 {
+			t.Fatalf("%d copies of %s live", n, spec.ID)
+		}
+		return n == 1
+	})
 	return inst
 }
 
