@@ -80,8 +80,6 @@ func (c *Client) handshake(ctx context.Context, addr string) (*dialed, error) {
 // dialError marks errors that say all there is to say.
 type dialError struct{ error }
 
-func (e *dialError) Unwrap() error { return e.error }
-
 // explain turns what went wrong under a request into words.
 func (c *Client) explain(by string, err error) error {
 	var dial *dialError

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,18 @@ func TestHello(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A machine that takes the connection and then hangs costs no more than the
+// caller allows.
+func TestHelloToSilence(t *testing.T) {
+	noLeaks(t)
+	a := start(t, "a")
+	addr := serveRaw(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_, err := a.client.Hello(ctx, addr)
+	wantError(t, err, ErrUnreachable, addr, "no answer in time")
 }
 
 // A node's own address may be among the seeds.
