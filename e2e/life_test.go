@@ -66,7 +66,7 @@ func TestRingRunsOneEverywhere(t *testing.T) {
 	w.must(w.Node("n2").StartAgent(w.ctx))
 	w.ready("n1", "web", 3)
 	w.none("n2", "web")
-	w.ok("n2", "join")
+	w.ok("n2", "join", "--config-dir", w.Node("n2").ConfigDir())
 	w.one("n2", "web")
 	w.ready("n1", "web", 4)
 }

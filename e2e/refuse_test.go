@@ -187,14 +187,25 @@ func TestFullDisk(t *testing.T) {
 	w.must(fill(hog))
 	w.refused(1, "n1", []string{"apply", "-f", w.write("next.toml", daemon("next", `env = { BIG = "`+strings.Repeat("x", 20000)+`" }`))}, "no space left", "hint:")
 	w.untouched("web", seen, "n1")
-	// What was there before is there after a restart on the full disk.
+	// An agent that cannot write says so and ends; with room, all is there.
 	w.must(n1.KillAgent())
+	w.must(n1.LaunchAgent())
+	w.eventually("agentd ends", func(context.Context) error {
+		if n1.Agent.Running() {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+	if log := n1.Agent.Tail(); n1.Agent.ExitCode() != 1 || !strings.Contains(log, "no space left") {
+		t.Errorf("agentd on a full disk exits with %d:\n%s", n1.Agent.ExitCode(), log)
+	}
+	w.untouched("web", seen, "n1")
+
+	w.must(os.Remove(hog))
 	w.must(n1.StartAgent(w.ctx))
 	w.ready("n1", "web", 1)
 	w.untouched("web", seen, "n1")
 	w.none("n1", "next")
-
-	w.must(os.Remove(hog))
 	w.ok("n1", "apply", "-f", w.Dir+"/next.toml")
 	w.one("n1", "next")
 	w.untouched("web", seen, "n1")
