@@ -40,7 +40,7 @@ func (s *Store) loadRatchet() error {
 			s.putAside(s.ratchet, name, corruptDir, err)
 			continue
 		}
-		s.accepted[key] = v
+		s.accept(key, v)
 	}
 	return nil
 }
@@ -65,8 +65,15 @@ func (s *Store) Ratchet(k record.Key, v record.Version) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.accepted[k] = v
+	s.accept(k, v)
 	return nil
+}
+
+// accept also keeps the body, whatever becomes of the record in the ring; s.mu
+// is held.
+func (s *Store) accept(k record.Key, v record.Version) {
+	s.accepted[k] = v
+	s.set.Pin(k, v.Digest)
 }
 
 // Accepted returns the highest version that Ratchet persisted; zero for none.

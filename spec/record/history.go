@@ -55,8 +55,9 @@ func (sl *slot) revisions() []Record {
 }
 
 // remember keeps those of seen that fell out of the entry and are still of use:
-// the newest MaxHistory revisions, and what a record of the entry falls back to.
-func (sl *slot) remember(seen []Record) {
+// the newest MaxHistory revisions, what a record of the entry falls back to, and
+// the pinned one.
+func (sl *slot) remember(seen []Record, pin Digest) {
 	inEntry := func(r Record) bool { _, in := sl.entry.Find(r.Digest); return in }
 	if seen = slices.DeleteFunc(seen, inEntry); len(seen) == 0 && len(sl.old) == 0 {
 		return // the common case, and the body need not be decoded
@@ -86,7 +87,7 @@ func (sl *slot) remember(seen []Record) {
 			keep[r.Digest] = true
 		}
 	}
-	sl.old = slices.DeleteFunc(candidates, func(r Record) bool { return !keep[r.Digest] && !fallback[r.Digest] })
+	sl.old = slices.DeleteFunc(candidates, func(r Record) bool { return !keep[r.Digest] && !fallback[r.Digest] && r.Digest != pin })
 }
 
 // revision returns the revision of a daemon record; false for a delete and for

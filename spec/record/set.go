@@ -16,6 +16,7 @@ const Buckets = 256
 // reading hashes brings them up to date.
 type Set struct {
 	slots   map[Key]*slot
+	pins    map[Key]Digest
 	counts  map[Kind]int
 	buckets [Buckets]bucket
 	root    [32]byte
@@ -35,7 +36,7 @@ type bucket struct {
 
 // NewSet returns an empty set.
 func NewSet() *Set {
-	return &Set{slots: map[Key]*slot{}, counts: map[Kind]int{}}
+	return &Set{slots: map[Key]*slot{}, pins: map[Key]Digest{}, counts: map[Kind]int{}}
 }
 
 // Offer merges a record that Verify returned and reports whether the entry
@@ -56,7 +57,7 @@ func (s *Set) Offer(r Record) (changed bool) {
 	sl.entry = Merge(before, EntryOf(r))
 	changed = !same(before, sl.entry)
 	if r.Key.Kind == KindDaemon {
-		sl.remember(append(before.All(), r))
+		sl.remember(append(before.All(), r), s.pins[r.Key])
 	}
 	if changed {
 		s.buckets[r.Key.Bucket()].stale, s.current = true, false
@@ -241,6 +242,11 @@ func (s *Set) Drop(k Key, d Digest) {
 		s.Offer(r)
 	}
 }
+
+// Pin keeps one record of a daemon from falling out of the history: the one
+// that this node acts upon, which may be old when what is newer is in conflict
+// or not understood. A further call moves the pin.
+func (s *Set) Pin(k Key, d Digest) { s.pins[k] = d }
 
 // Kinds returns the kinds of which something is held, sorted.
 func (s *Set) Kinds() []Kind {
