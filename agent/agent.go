@@ -205,7 +205,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.api.Run(ctx) })
 	g.Go(func() error { return a.server.Run(ctx) })
-	g.Go(func() error { return a.bindings.Run(ctx) })
 	g.Go(func() error { return a.super.Run(ctx) })
 	g.Go(func() error { return a.ring.Run(ctx) })
 	g.Go(func() error { return a.loop(ctx) })

@@ -42,7 +42,7 @@ func (a *Agent) openRing() (err error) {
 	}
 	a.authority = authority
 	a.bindings, err = peer.OpenBindings(peer.BindingsConfig{
-		Path: filepath.Join(dir, "bindings.json"), Self: a.identity, Log: a.log,
+		Path: filepath.Join(dir, "bindings"), Self: a.identity, Log: a.log,
 	})
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (a *Agent) openRing() (err error) {
 			}
 		},
 		Source: a.store, Book: a.book, Exchanger: a.client, Log: a.log,
-		Admit: func(m gossip.Member) error { return a.bindings.Check(m.Name, m.ID) },
+		Admit: func(m gossip.Member) error { return a.bindings.CheckAt(m.Name, m.ID, m.PeerAddr) },
 	})
 	return err
 }
@@ -92,10 +92,10 @@ func (a *Agent) openAuthority() (*peer.Authority, error) {
 	return peer.DeriveAuthority(a.ringKey.Keys, a.ringKey.ID.String())
 }
 
-// greet asks the seeds who they are before anything starts. A second node under
-// a name that is taken, or a machine that was given another ring's key, stops
-// here and says so; a node that was in its ring before goes on whatever the
-// seeds say of keys, since its daemons must run.
+// greet asks the seeds who they are before anything starts. A new node under a
+// name that is taken, or with another ring's key, stops here and says so. A node
+// that was in its ring before goes on whatever the seeds say, since its daemons
+// must run and one lying member must not keep a machine from booting them.
 func (a *Agent) greet(ctx context.Context) error {
 	if a.left.Load() || len(a.cfg.Ring.Join) == 0 {
 		return nil
@@ -118,7 +118,7 @@ func (a *Agent) greet(ctx context.Context) error {
 			switch {
 			case err == nil:
 				known++
-			case errors.As(err, &conflict):
+			case errors.As(err, &conflict) && conflict.By != "": // they refuse us
 				taken = err
 			case errors.Is(err, peer.ErrRingKey):
 				foreign = append(foreign, err)
@@ -126,14 +126,15 @@ func (a *Agent) greet(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	if taken != nil {
-		return &hintError{taken, fmt.Sprintf("give this node another name ([node] name), or, if it replaces the machine that had the name, run on any node: agentctl forget %s", a.cfg.Node.Name)}
+	isNew := len(readPeers(a.cfg.Node.DataDir)) == 0
+	if taken != nil && isNew {
+		return taken
 	}
-	if len(foreign) == 0 {
+	err := errors.Join(append(foreign, taken)...)
+	if err == nil {
 		return nil
 	}
-	err := errors.Join(foreign...)
-	if known == 0 && len(readPeers(a.cfg.Node.DataDir)) == 0 {
+	if len(foreign) > 0 && known == 0 && isNew {
 		return &hintError{
 			fmt.Errorf("no seed accepts this node's ring key: %w", err),
 			"copy the ring with `agentctl token` on a node of it and `agentctl join TOKEN` here, or mend [ring] join",

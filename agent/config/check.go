@@ -113,6 +113,10 @@ func (c checker) policy(p *Policy) {
 	}
 	for i, hp := range p.HostPaths {
 		at := strict.Index("policy.host_paths", i)
+		if p, ok := strings.CutSuffix(hp, ":rw"); ok {
+			c.fail(at, strict.Quote(hp)+" has a suffix that is none", "write "+strict.Quote(p)+" to permit writing")
+			continue
+		}
 		c.absolute(at, strings.TrimSuffix(hp, ":ro"))
 	}
 	for i, ns := range p.HostNamespaces {

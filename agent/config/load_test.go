@@ -159,9 +159,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"a socket that is too long", "[api]\nsocket = '/" + strings.Repeat("x", 107) + "'", "a.toml:2: api.socket: 108 characters, and a socket's path may have 107"},
 		{"a PKI in part", "[ring]\ncert_file = '/a'", "a.toml: ring.peer_key_file: is missing (cert_file, peer_key_file and ca_file go together)\n" +
 			"a.toml: ring.ca_file: is missing (cert_file, peer_key_file and ca_file go together)"},
-		{"policy", "[policy]\nimages = ['']\nhost_paths = ['srv:ro']\nhost_namespaces = ['net']\ncapabilities = ['NET']\ndevices = ['/dev/x:']",
+		{"policy", "[policy]\nimages = ['']\nhost_paths = ['srv:ro', '/srv:rw']\nhost_namespaces = ['net']\ncapabilities = ['NET']\ndevices = ['/dev/x:']",
 			"a.toml:2: policy.images[0]: \"\" is not a repository or digest (such as \"registry.example.org/team/**\")\n" +
 				"a.toml:3: policy.host_paths[0]: \"srv\" is not an absolute path (start it with /)\n" +
+				"a.toml:3: policy.host_paths[1]: \"/srv:rw\" has a suffix that is none (write \"/srv\" to permit writing)\n" +
 				"a.toml:4: policy.host_namespaces[0]: \"net\" is not \"network\", \"pid\", \"ipc\" or \"uts\" (did you mean \"network\"?)\n" +
 				"a.toml:5: policy.capabilities[0]: \"NET\" is not a capability\n" +
 				"a.toml:6: policy.devices[0]: \"/dev/x:\" is not a device (write \"PATH\" or \"PATH:rwm\", with any of r, w and m)"},
