@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/spec/strict"
 )
-
-// watchEvery is how often status -w looks.
-const watchEvery = time.Second
 
 type statusOptions struct {
 	names []string
@@ -283,56 +278,4 @@ func exitWord(n api.NodeDaemon) string {
 		return strconv.Itoa(*n.ExitCode) + ",oom"
 	}
 	return strconv.Itoa(*n.ExitCode)
-}
-
-// watchStatus shows the status anew whenever it changed, until ctx ends. An
-// agentd that is restarted is waited for.
-func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
-	out, errOut := a.stdout, a.stderr
-	defer func() { a.stdout, a.stderr = out, errOut }()
-	screen := isTerminal(out)
-	if a.color == "auto" && a.colored() {
-		a.color = "always" // the buffer below is no terminal
-	}
-	last := ""
-	for first := true; ; first = false {
-		var text, trouble bytes.Buffer
-		a.stdout, a.stderr = &text, &trouble
-		err := a.showStatus(ctx, o)
-		if err != nil && ctx.Err() == nil {
-			if code := a.report(err); first && code != exitNotReady {
-				_, _ = out.Write(text.Bytes())
-				_, _ = errOut.Write(trouble.Bytes())
-				return &exitError{code: code}
-			}
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if now := text.String() + trouble.String(); now != last {
-			if screen {
-				fmt.Fprint(out, "\x1b[H\x1b[2J")
-			} else if last != "" && a.output != "json" {
-				fmt.Fprintln(out)
-			}
-			last = now
-			_, _ = out.Write(text.Bytes())
-			_, _ = errOut.Write(trouble.Bytes())
-		}
-		if !wait(ctx, watchEvery) {
-			return nil
-		}
-	}
-}
-
-// wait waits for d; it reports false when ctx ended first.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
