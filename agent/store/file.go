@@ -30,8 +30,11 @@ var (
 
 // encodeFile puts a line with a checksum and a length before the content.
 func encodeFile(tag string, content []byte) []byte {
-	head := fmt.Sprintf("%s %x %d\n", tag, sha256.Sum256(content), len(content))
-	return append([]byte(head), content...)
+	return append(fileHead(tag, content), content...)
+}
+
+func fileHead(tag string, content []byte) []byte {
+	return fmt.Appendf(nil, "%s %x %d\n", tag, sha256.Sum256(content), len(content))
 }
 
 // decodeFile is its inverse. The first line has exactly one right form, so that
@@ -42,7 +45,7 @@ func decodeFile(tag string, b []byte) ([]byte, error) {
 		return nil, errCut
 	}
 	content := b[i+1:]
-	if !bytes.Equal(b[:i+1], encodeFile(tag, content)[:i+1]) {
+	if !bytes.Equal(b[:i+1], fileHead(tag, content)) {
 		return nil, errDamaged
 	}
 	return content, nil
