@@ -93,7 +93,7 @@ func (a *app) ownOrNewKey() (record.PrivateKey, *newFile, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, nil, err
 	}
-	if key, err = record.GenerateKey(a.user()); err != nil {
+	if key, err = record.GenerateKey(a.whoami()); err != nil {
 		return key, nil, err
 	}
 	return key, &newFile{path, key.Marshal(), 0o600, "secret: your operator key, signs what the ring runs; keep a copy"}, nil

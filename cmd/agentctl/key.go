@@ -57,7 +57,7 @@ func (a *app) newKey(args []string, comment string) error {
 		return err
 	}
 	if comment == "" {
-		comment = a.user()
+		comment = a.whoami()
 	}
 	key, err := record.GenerateKey(comment)
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *app) keyListCommand() *cobra.Command {
 	dir := defaultDir
 	cmd := &cobra.Command{
 		Use: "list", Short: "List your operator key and those that this node trusts",
-		Long:    "Lists your operator key, and the keys in trust.d whose signatures this node believes.",
+		Long:    "Lists your operator key, and the keys in trust.d whose signatures this node\nbelieves.",
 		Example: "  agentctl key list", Args: noArgs, Annotations: formats("json", "name"),
 		RunE: func(*cobra.Command, []string) error { return a.listKeys(dir) },
 	}

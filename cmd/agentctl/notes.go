@@ -79,8 +79,11 @@ func troubled(n api.NodeDaemon) bool {
 // daemonNotes explains a daemon that is not well: at most three of its nodes,
 // or else its own reason.
 func daemonNotes(d api.DaemonStatus) []string {
-	if d.State == api.DaemonOK || d.State == api.DaemonDeleted {
+	switch {
+	case d.State == api.DaemonDeleted, d.State == api.DaemonOK && d.Reason == "":
 		return nil
+	case d.State == api.DaemonOK:
+		return []string{d.Name + ": " + d.Reason}
 	}
 	var lines []string
 	if d.Conflict != "" {

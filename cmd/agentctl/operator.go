@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 
 	"github.com/agentd/agentd/spec/record"
@@ -75,13 +76,16 @@ func readKey(path string) (record.PrivateKey, error) {
 	return key, nil
 }
 
-// user is who works here, for a key's comment: "alice@laptop".
-func (a *app) user() string {
+// whoami is who works here, for a key's comment: "alice@laptop".
+func (a *app) whoami() string {
 	name := a.env("SUDO_USER")
 	for _, v := range []string{"USER", "LOGNAME"} {
 		if name == "" {
 			name = a.env(v)
 		}
+	}
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
 	}
 	if name == "" {
 		name = fmt.Sprintf("uid-%d", os.Getuid())
@@ -98,5 +102,5 @@ func (a *app) author(key record.PrivateKey) string {
 	if c := key.Public().Comment; c != "" {
 		return c
 	}
-	return a.user()
+	return a.whoami()
 }

@@ -30,7 +30,7 @@ func formats(names ...string) map[string]string {
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "agentctl",
-		Short: "Say what daemons a ring of machines runs, and see that it does",
+		Short: "Say what a ring of machines runs, and see that it does",
 		Long: `agentctl says which daemons a ring of machines runs, and shows that they do.
 
 Each machine runs agentd, which keeps one container of each daemon that is

@@ -21,6 +21,7 @@ func (a *app) lookOnce(ctx context.Context, o statusOptions, now func() time.Tim
 	var out, trouble bytes.Buffer
 	b := *a
 	b.stdout, b.stderr, b.now = &out, &trouble, now
+	b.agents = func() []int { return nil } // other agents come and go
 	l := look{}
 	if err := b.showStatus(ctx, o); err != nil {
 		l.code = b.report(err)
