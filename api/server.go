@@ -118,7 +118,9 @@ func (s *Server) Run(ctx context.Context) error {
 		cancel()
 		err = srv.Close()
 	}
-	<-done
+	if served := <-done; err == nil && !errors.Is(served, http.ErrServerClosed) {
+		err = served
+	}
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close %s: %w", s.cfg.Socket, err)
 	}

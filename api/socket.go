@@ -104,18 +104,23 @@ func giveToGroup(path, group string) (gid int, warning string, err error) {
 	if err := os.Chmod(path, 0o600); err != nil || group == "" {
 		return -1, "", err
 	}
-	g, err := user.LookupGroup(group)
-	if err != nil {
+	gid, ok := groupID(group)
+	if !ok {
 		return -1, fmt.Sprintf("group %q does not exist; make it with: groupadd --system %s", group, group), nil
-	}
-	gid, err = strconv.Atoi(g.Gid)
-	if err != nil {
-		return -1, "", fmt.Errorf("group %q: id %q is not a number", group, g.Gid)
 	}
 	if err := os.Lchown(path, -1, gid); err != nil {
 		return -1, fmt.Sprintf("cannot give it to group %q: %v", group, err), nil
 	}
 	return gid, "", os.Chmod(path, 0o660)
+}
+
+func groupID(name string) (gid int, ok bool) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return -1, false
+	}
+	gid, err = strconv.Atoi(g.Gid)
+	return gid, err == nil
 }
 
 // lockFile opens and locks path for the life of the process.

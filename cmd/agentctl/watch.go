@@ -47,7 +47,8 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 			clock = a.now
 		}
 		l := a.lookOnce(ctx, o, clock)
-		if ctx.Err() != nil {
+		interrupted := ctx.Err() != nil
+		if interrupted {
 			return nil
 		}
 		if l != last {
