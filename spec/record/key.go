@@ -1,6 +1,8 @@
 package record
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
@@ -76,18 +78,7 @@ func lowerBase32(b []byte) string {
 
 // Compare orders versions: negative when v comes before o.
 func (v Version) Compare(o Version) int {
-	if v.Generation != o.Generation {
-		if v.Generation < o.Generation {
-			return -1
-		}
-		return 1
-	}
-	for i := range v.Digest {
-		if d := int(v.Digest[i]) - int(o.Digest[i]); d != 0 {
-			return d
-		}
-	}
-	return 0
+	return cmp.Or(cmp.Compare(v.Generation, o.Generation), bytes.Compare(v.Digest[:], o.Digest[:]))
 }
 
 // IsZero reports whether v is no version.

@@ -1,10 +1,10 @@
 package record
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -98,26 +98,10 @@ func (s *Set) Keys(kind Kind) []Key {
 		}
 	}
 	slices.SortFunc(keys, func(a, b Key) int {
-		if a.Kind != b.Kind {
-			return compareText(string(a.Kind), string(b.Kind))
-		}
-		return compareText(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})
 	return keys
 }
-
-func compareText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
-// Len returns the number of entries.
-func (s *Set) Len() int { return len(s.slots) }
 
 // Wants reports whether a record with that item's version and signers could
 // change the set.
@@ -219,42 +203,7 @@ func (s *Set) refresh() {
 	s.root, s.current = [32]byte(all.Sum(nil)), true
 }
 
-// Drop forgets one record, as if it had never been seen, for a store that finds
-// its file gone. The ring brings it back.
-func (s *Set) Drop(k Key, d Digest) {
-	sl := s.slots[k]
-	if sl == nil {
-		return
-	}
-	keep := slices.DeleteFunc(append(sl.entry.All(), sl.old...), func(r Record) bool { return r.Digest == d })
-	b := &s.buckets[k.Bucket()]
-	b.stale, s.current = true, false
-	delete(s.slots, k)
-	s.counts[k.Kind]--
-	text := k.String()
-	if i, ok := slices.BinarySearch(b.keys, text); ok {
-		b.keys = slices.Delete(b.keys, i, i+1)
-	}
-	if len(b.keys) == 0 {
-		b.hash, b.stale = [32]byte{}, false
-	}
-	for _, r := range keep {
-		s.Offer(r)
-	}
-}
-
 // Pin keeps one record of a daemon from falling out of the history: the one
 // that this node acts upon, which may be old when what is newer is in conflict
 // or not understood. A further call moves the pin.
 func (s *Set) Pin(k Key, d Digest) { s.pins[k] = d }
-
-// Kinds returns the kinds of which something is held, sorted.
-func (s *Set) Kinds() []Kind {
-	var kinds []Kind
-	for _, k := range slices.Sorted(maps.Keys(s.counts)) {
-		if s.counts[k] > 0 {
-			kinds = append(kinds, k)
-		}
-	}
-	return kinds
-}
