@@ -47,9 +47,10 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 			clock = a.now
 		}
 		l := a.lookOnce(ctx, o, clock)
-		interrupted := ctx.Err() != nil
-		if interrupted {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		if l != last {
 			first := last.code < 0
