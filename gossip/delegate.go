@@ -158,7 +158,9 @@ func (h *hooks) NotifyConflict(existing, other *memberlist.Node) {
 // admit asks whether a node may be a member.
 func (r *Ring) admit(m Member) error {
 	if m.Name == r.cfg.Name {
-		if m.ID == r.cfg.ID {
+		// At our own address it is what this place was before it got a new key:
+		// memberlist must hear it, to outbid it.
+		if m.ID == r.cfg.ID || m.Addr == r.Self().Addr {
 			return nil
 		}
 		r.note("conflict", m.Name+m.ID.String(), fmt.Sprintf("another node uses this node's name %s: %s at %s; rename one of them, or `agentctl forget %s` if this machine was set up anew", m.Name, m.ID, m.Addr, m.Name))
@@ -175,6 +177,9 @@ func (r *Ring) admit(m Member) error {
 		return nil
 	}
 	if err := r.cfg.Admit(m); err != nil {
+		if r.view.displaced(m) {
+			r.say(func() { r.log.Warn("member failed: another node took its place", "node", m.Name, "addr", m.Addr) })
+		}
 		r.note("refused", key, fmt.Sprintf("node %s at %s is refused: %v", m.Name, m.Addr, err))
 		return err
 	}

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -145,6 +146,9 @@ func (f *fetcher) follow(ctx context.Context, w *wanted) {
 				f.tellers.fail(m.Name)
 			}
 			f.r.log.Debug("hint led nowhere", "node", m.Name, "key", w.item.Key, "err", err)
+			if errors.Is(err, ErrNotHere) {
+				others = maxTellers // only who told may still have it
+			}
 			continue
 		}
 		f.tellers.reset(m.Name)

@@ -15,6 +15,7 @@ package gossip
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"time"
 )
 
@@ -103,6 +104,10 @@ type Page struct {
 	More       bool        `json:"more"`
 	Statements []Statement `json:"statements"`
 }
+
+// ErrNotHere is what an Exchanger's Body returns, wrapped, when the peer answered
+// that it does not hold the body: asking others in its stead is no use.
+var ErrNotHere = errors.New("the peer does not hold it")
 
 // Exchanger asks one peer directly. gossip/peer implements it over mutual TLS,
 // simulations in memory. Every call has a deadline of its own.

@@ -88,6 +88,21 @@ func (v *view) refute(name string, id NodeID, seen bool) {
 	}
 }
 
+// displaced marks a member as failed whose very address a node with another key
+// now answers at under the same name: memberlist, which probes by name, takes the
+// one for the other. It reports whether that is news.
+func (v *view) displaced(by Member) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, ok := v.m[by.Name]
+	if !ok || e.Addr != by.Addr || e.ID == by.ID || (e.State != Alive && e.State != Suspect) {
+		return false
+	}
+	e.State, e.Since = Failed, time.Now()
+	v.count()
+	return true
+}
+
 // count renews present and wakes who watches. Called with mu held.
 func (v *view) count() {
 	n := int32(1)

@@ -2,8 +2,10 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -142,22 +144,38 @@ func (r *Ring) rejoin(ctx context.Context) {
 		n = 3
 	}
 	var targets []string
-	for _, a := range r.pick(r.known.list(), n, present) {
-		targets = append(targets, a)
-	}
+	targets = append(targets, r.pick(r.known.list(), n, present)...)
 	targets = append(targets, r.pickSeeds(ctx, n, present)...)
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
 	var wg sync.WaitGroup
 	for _, addr := range targets {
 		wg.Go(func() {
-			if _, err := ml.Join([]string{addr}); err != nil {
-				r.say(func() { r.log.Debug("join failed", "addr", addr, "err", err) })
+			if _, err := ml.Join([]string{addr}); err != nil && ctx.Err() == nil {
+				r.joinFailed(addr, err)
 			}
 		})
 	}
 	wg.Wait()
 }
+
+// joinFailed says what a failed attempt means. A peer that is just not there is
+// no more than what the membership tells anyway, unless this node is alone.
+func (r *Ring) joinFailed(addr string, err error) {
+	r.say(func() { r.log.Debug("join failed", "addr", addr, "err", err) })
+	switch {
+	case strings.Contains(err.Error(), "no installed keys could decrypt"):
+		r.note("key", hostOf(addr), "the answer of "+hostOf(addr)+" could not be decrypted: another ring key?")
+	case len(r.view.list(Alive)) == 0:
+		if i := errors.Unwrap(err); i != nil {
+			err = i
+		}
+		r.note("alone", addr, fmt.Sprintf("no other member is in reach; %s: %v", addr, flat(err)))
+	}
+}
+
+// flat returns an error's words on one line.
+func flat(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // pick returns up to n of the addresses, in random order, that are not present.
 func (r *Ring) pick(addrs []string, n int, present map[string]bool) []string {

@@ -31,6 +31,7 @@ type ring struct {
 	net   *sim.Net
 	nodes map[string]*sim.Node
 	sets  map[string]*sim.Set
+	peers map[string][]string // of killed nodes
 	base  sim.NodeConfig
 }
 
@@ -44,7 +45,7 @@ func newRing(t testing.TB, cfg sim.Config, base sim.NodeConfig) *ring {
 		base.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	t.Logf("seed %d (repeat with -sim.seed)", cfg.Seed)
-	return &ring{t: t, net: sim.New(cfg), nodes: make(map[string]*sim.Node), sets: make(map[string]*sim.Set), base: base}
+	return &ring{t: t, net: sim.New(cfg), nodes: make(map[string]*sim.Node), sets: make(map[string]*sim.Set), peers: make(map[string][]string), base: base}
 }
 
 // start starts a node; what cfg leaves open comes from the ring's base. A node
@@ -60,8 +61,8 @@ func (r *ring) start(cfg sim.NodeConfig) *sim.Node {
 	if cfg.Seeds == nil && cfg.Name != sim.Name(0) {
 		cfg.Seeds = []string{sim.Name(0)}
 	}
-	if cfg.Peers == nil && r.nodes[cfg.Name] != nil {
-		cfg.Peers = r.nodes[cfg.Name].Peers()
+	if cfg.Peers == nil {
+		cfg.Peers = r.peers[cfg.Name]
 	}
 	cfg.Mute = cfg.Mute || r.base.Mute
 	cfg.Silent = cfg.Silent || r.base.Silent
@@ -75,6 +76,17 @@ func (r *ring) start(cfg sim.NodeConfig) *sim.Node {
 	}
 	r.nodes[cfg.Name] = n
 	return n
+}
+
+// kill ends a node without a word; start brings it back with what it remembers.
+func (r *ring) kill(name string) {
+	r.t.Helper()
+	d := r.nodes[name]
+	if err := d.Stop(); err != nil {
+		r.t.Errorf("node %s: %v", name, err)
+	}
+	delete(r.nodes, name)
+	r.peers[name] = d.Peers()
 }
 
 // grow starts nodes up to n and waits until all see all. Starts are offset:

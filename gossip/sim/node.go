@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -199,7 +198,7 @@ func (e *exchanger) Body(ctx context.Context, m gossip.Member, key string, diges
 	}
 	b, ok := d.Source.Body(key, digest)
 	if !ok {
-		return nil, errors.New("no such body")
+		return nil, fmt.Errorf("body of %s: %w", key, gossip.ErrNotHere)
 	}
 	return b, nil
 }
