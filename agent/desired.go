@@ -18,8 +18,8 @@ type ledger interface {
 	Accepted(record.Key) record.Version
 	// Ratchet persists a version as accepted, before it is acted upon.
 	Ratchet(record.Key, record.Version) error
-	// History lists superseded records, newest first.
-	History(name string) []record.Record
+	// Find returns a record held here, current or superseded.
+	Find(record.Key, record.Digest) (record.Record, bool)
 }
 
 // decided is one entry of the record set with what follows from it here.
@@ -77,14 +77,12 @@ func accepted(e record.Entry, l ledger) (daemonView, bool) {
 	if was == (record.Version{}) {
 		return daemonView{}, false
 	}
-	for _, r := range append(append([]record.Record(nil), e.Records...), l.History(e.Winner().Key.Name)...) {
-		if r.Version() != was {
-			continue
-		}
-		v, err := understand(r)
-		return v, err == nil
+	r, ok := l.Find(e.Winner().Key, was.Digest)
+	if !ok {
+		return daemonView{}, false
 	}
-	return daemonView{}, false
+	v, err := understand(r)
+	return v, err == nil
 }
 
 func desire(v daemonView) supervise.Desired {

@@ -29,6 +29,15 @@ func (l *fakeLedger) Ratchet(_ record.Key, v record.Version) error {
 	return nil
 }
 
+func (l *fakeLedger) Find(_ record.Key, d record.Digest) (record.Record, bool) {
+	for _, r := range l.history {
+		if r.Digest == d {
+			return r, true
+		}
+	}
+	return record.Record{}, false
+}
+
 type signer struct {
 	t     *testing.T
 	key   record.PrivateKey

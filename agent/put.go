@@ -111,7 +111,10 @@ func (a *Agent) spread(ctx context.Context, r record.Record) (onDisk, wanted int
 // refusal turns the store's error into what the operator reads.
 func refusal(err error) error {
 	var conflict *record.ConflictError
+	var behind *store.BehindError
 	switch {
+	case errors.As(err, &behind):
+		return problem(http.StatusConflict, err.Error(), "this node lost its newest record and waits for the ring to bring it back; apply again in a minute, or on another node")
 	case errors.As(err, &conflict):
 		return problem(http.StatusConflict, err.Error(), "somebody else changed it since you looked; see agentctl diff, and apply again")
 	case errors.Is(err, record.ErrUnsigned):
