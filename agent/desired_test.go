@@ -20,7 +20,6 @@ type fakeLedger struct {
 
 func (l *fakeLedger) Allowed(record.Record) (bool, string) { return l.refuse == "", l.refuse }
 func (l *fakeLedger) Accepted(record.Key) record.Version   { return l.accepted }
-func (l *fakeLedger) History(string) []record.Record       { return l.history }
 func (l *fakeLedger) Ratchet(_ record.Key, v record.Version) error {
 	if l.full {
 		return errors.New("no space left on device")

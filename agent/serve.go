@@ -65,6 +65,9 @@ func apiRecord(e record.Entry) api.Record {
 	if len(e.Records) > 1 {
 		out.Fork, out.ForkAuthor = e.Records[1].Envelope, e.Records[1].Author
 	}
+	for _, p := range e.Past {
+		out.Past = append(out.Past, p.Envelope)
+	}
 	return out
 }
 
