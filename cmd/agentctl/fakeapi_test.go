@@ -211,7 +211,7 @@ func (f *fakeRing) Rejoin(_ context.Context, addrs []string) error {
 func (f *fakeRing) Info(context.Context) (api.Info, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return api.Info{Schema: api.Schema, Version: "0.1.0", Commit: "0123456789ab", Go: "go1.26", Node: f.cfg.Node.Name,
+	return api.Info{Schema: api.Schema, Version: "0.1.0", Commit: "0123456789ab", Go: "1.26", Node: f.cfg.Node.Name,
 		NodeID: fakeID(f.cfg.Node.Name).String(), RingName: f.cfg.Ring.Name, Ring: f.ring.ID.String(), Left: f.left, PID: 1}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	goruntime "runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,14 +101,14 @@ func (a *app) versionCommand() *cobra.Command {
 func (b build) String() string {
 	s := b.Version
 	if b.Commit != "" {
-		s += " (" + short(b.Commit) + ", " + b.Go + ")"
+		s += " (" + short(b.Commit) + ", go" + b.Go + ")"
 	}
 	return s
 }
 
 // ownBuild reads what the linker and go build left in the binary.
 func ownBuild() build {
-	b := build{Version: version, Commit: commit, Go: goruntime.Version()}
+	b := build{Version: version, Commit: commit, Go: strings.TrimPrefix(goruntime.Version(), "go")}
 	info, ok := debug.ReadBuildInfo()
 	if ok {
 		for _, s := range info.Settings {
