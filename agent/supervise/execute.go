@@ -99,10 +99,11 @@ func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
 	}()
 }
 
-// stepEnded is begin's counterpart.
-func (s *Supervisor) stepEnded() {
+// stepEnded is begin's counterpart; mark is the clock after the step.
+func (s *Supervisor) stepEnded(mark uint64) {
 	s.mu.Lock()
 	s.busy--
+	s.settled = max(s.settled, mark)
 	s.movedLocked()
 	s.mu.Unlock()
 }

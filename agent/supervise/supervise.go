@@ -98,6 +98,7 @@ type Supervisor struct {
 	workers map[string]*worker // guarded by mu
 	reports map[string]Report  // guarded by mu
 	busy    int                // guarded by mu: steps under way
+	settled uint64             // guarded by mu: clock when the last step ended
 	moved   chan struct{}      // guarded by mu: closed and replaced when any of the above changed
 }
 
@@ -179,14 +180,16 @@ func (s *Supervisor) StopAll(ctx context.Context) error {
 	s.wakeWorkersLocked()
 	after := s.clock.Add(1)
 	s.mu.Unlock()
-	poke(s.list)
 	for {
 		s.mu.Lock()
 		moved, frozen, remaining := s.moved, s.frozen, s.remainingLocked()
-		fresh := s.view.taken > after
+		fresh := s.view.taken > max(after, s.settled)
 		s.mu.Unlock()
 		if fresh && frozen == "" && len(remaining) == 0 {
 			return nil
+		}
+		if !fresh {
+			poke(s.list) // a look from before a step's end says nothing about it
 		}
 		select {
 		case <-moved:

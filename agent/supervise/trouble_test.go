@@ -208,6 +208,9 @@ func TestUnavailableStepIsNotCounted(t *testing.T) {
 			r.rt.FailNext(fake.OpEnsure, fmt.Errorf("create: %w", runtime.ErrUnavailable))
 		}
 		r.set(want("web", 1))
+		if n := len(r.rt.Calls(fake.OpEnsure)); n != 1 {
+			t.Fatalf("%d attempts at once", n)
+		}
 		r.after(4 * time.Second) // a second apart, not in a circle
 		rep := r.is("web", Running)
 		if rep.Restarts != 0 || len(r.rt.Calls(fake.OpEnsure)) != 4 {
@@ -612,6 +615,28 @@ func TestLogFilesAreRotated(t *testing.T) {
 		defer mu.Unlock()
 		if len(got) != 1 || got[0] != "web.log10 3" {
 			t.Fatalf("rotated %q", got)
+		}
+	})
+}
+
+// What this agent stopped itself, for a revision that was taken back before it
+// could start, is no crash.
+func TestOwnStopIsNoCrash(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, fake.Config{StopLatency: 2 * time.Second})
+		defer r.end()
+		r.set(want("web", 1))
+		r.is("web", Running)
+		r.set(want("web", 2))
+		r.is("web", Stopping)
+		r.after(time.Second)
+		r.set(want("web", 1))
+		r.after(2 * time.Second)
+		if rep := r.is("web", Running); rep.Restarts != 0 || rep.ExitCode != nil || rep.Revision != 1 {
+			t.Fatalf("report %+v", rep)
+		}
+		if n := r.rt.Starts("web"); n != 2 {
+			t.Fatalf("%d starts", n)
 		}
 	})
 }

@@ -303,7 +303,7 @@ func (w *worker) finish(o outcome) {
 	w.progress.Store(nil)
 	w.mark = w.s.clock.Add(1)
 	j.cancel()
-	defer w.s.stepEnded()
+	defer w.s.stepEnded(w.mark)
 	switch {
 	case o.panicked != nil:
 		w.panicked(&j.of, o.panicked, o.stack)
@@ -364,7 +364,6 @@ func (w *worker) apply(j *job, o outcome) {
 		if !j.step.Extra {
 			w.current = nil
 		}
-		poke(w.s.list) // StopAll wants the runtime's word
 	case Label:
 		if i >= 0 {
 			labels := make(map[string]string, len(w.actual[i].Labels))
