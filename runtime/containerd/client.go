@@ -175,6 +175,9 @@ func (r *Runtime) diagnose(ctx context.Context) error {
 // Close implements runtime.Runtime. It waits a while for lifecycle calls under
 // way: a call that is cut off may leave an id wedged until it is mended.
 func (r *Runtime) Close() error {
+	if r.base.Err() != nil {
+		return nil
+	}
 	r.stop()
 	done := make(chan struct{})
 	go func() {

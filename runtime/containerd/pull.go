@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 
 	client "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
@@ -108,13 +110,20 @@ func (r *Runtime) download(ctx context.Context, want ref, progress func(done, to
 		return "", err
 	}
 	defer done()
-	_, err = r.client.Pull(lctx, want.canonical(),
-		client.WithResolver(resolver),
-		client.WithPullUnpack,
-		client.WithPullSnapshotter(r.cfg.Snapshotter),
-		client.WithMaxConcurrentDownloads(downloads),
-		client.WithImageHandler(meter.handler()),
-	)
+	fetch := func() error {
+		_, err := r.client.Pull(lctx, want.canonical(),
+			client.WithResolver(resolver),
+			client.WithPullUnpack,
+			client.WithPullSnapshotter(r.cfg.Snapshotter),
+			client.WithMaxConcurrentDownloads(downloads),
+			client.WithImageHandler(meter.handler()),
+		)
+		return err
+	}
+	if err = fetch(); err != nil && badPart(err) && ctx.Err() == nil {
+		r.dropParts(lctx, meter.descriptors())
+		err = fetch()
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
@@ -127,6 +136,27 @@ func (r *Runtime) download(ctx context.Context, want ref, progress func(done, to
 	}
 	meter.finish()
 	return want.pin.String(), r.tag(ctx, want)
+}
+
+// badPart reports that what an earlier pull fetched of a blob cannot be gone on
+// with: the registry refuses the range, or the whole has the wrong digest.
+// containerd would resume from it for ever.
+func badPart(err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	return errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable ||
+		errdefs.IsFailedPrecondition(err) || strings.Contains(err.Error(), "unexpected commit")
+}
+
+// dropParts throws away what was fetched of blobs that are not complete.
+func (r *Runtime) dropParts(ctx context.Context, descs []ocispec.Descriptor) {
+	ctx, cancel := brief(ctx)
+	defer cancel()
+	for _, d := range descs {
+		err := r.client.ContentStore().Abort(ctx, remotes.MakeRefKey(ctx, d))
+		if err != nil && !errdefs.IsNotFound(err) {
+			r.log.Debug("an incomplete blob could not be dropped", "digest", d.Digest, "err", err)
+		}
+	}
 }
 
 // tag records the image under its tag too, for pull = "missing" and for people.
@@ -183,19 +213,25 @@ type meter struct {
 
 	mu          sync.Mutex // also keeps reports in order
 	done, total int64
-	seen        []string
+	seen        []ocispec.Descriptor
 }
 
 func (m *meter) handler() images.Handler {
 	return images.HandlerFunc(func(_ context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if !slices.Contains(m.seen, d.Digest.String()) {
-			m.seen = append(m.seen, d.Digest.String())
+		if !slices.ContainsFunc(m.seen, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+			m.seen = append(m.seen, d)
 			m.total += d.Size
 		}
 		return nil, nil
 	})
+}
+
+func (m *meter) descriptors() []ocispec.Descriptor {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.seen)
 }
 
 func (m *meter) add(n int64) {

@@ -3,7 +3,7 @@
 // with O_APPEND and never again) keeps its descriptor.
 //
 // It promises that the folder never holds more than the live file and
-// MaxFiles-1 older ones of at most MaxSize each, that it never makes the writer
+// MaxFiles-1 older ones of at most 9/8 MaxSize each, that it never makes the writer
 // wait, and that a crash at any point loses nothing but what a copy under way
 // had not copied. What the writer appends between the end of the copy and the
 // truncation, microseconds, is lost: that is the price of copytruncate.
