@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,16 @@ func TestClientGetsProblems(t *testing.T) {
 	_, err := NewClient(socket).PutRecord(t.Context(), "daemon", "a", []byte("x"))
 	var p *Problem
 	if !errors.As(err, &p) || p.Status != 409 || p.Hint != "look again" || err.Error() != "changed meanwhile" {
+		t.Fatalf("got %v", err)
+	}
+}
+
+// What is too large is refused in words, not by a broken connection.
+func TestClientSendsTooMuch(t *testing.T) {
+	socket, _ := serve(t, ServerConfig{Backend: &stub{}})
+	_, err := NewClient(socket).PutRecord(t.Context(), "daemon", "a", bytes.Repeat([]byte("x"), 4*maxEnvelope))
+	var p *Problem
+	if !errors.As(err, &p) || p.Status != 413 {
 		t.Fatalf("got %v", err)
 	}
 }

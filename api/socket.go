@@ -54,7 +54,7 @@ func listen(path, group string) (s *socket, warning string, err error) {
 
 	// Bound under another name and renamed when mode and group are right, so
 	// that the path never names a socket that is open to more than it should.
-	temp := filepath.Join(dir, fmt.Sprintf(".%d.sock", os.Getpid()))
+	temp := filepath.Join(dir, fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
 	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, "", fmt.Errorf("listen on %s: %w", path, err)
 	}

@@ -28,13 +28,16 @@ type change struct {
 	cur    current
 	want   spec.Daemon // not for deleted
 	keys   []spec.Change
+	// settles is the conflict that ends with this change: it is written even
+	// when it changes nothing else.
+	settles string
 	// Nodes by what happens to the container there.
 	starts, restarts, stops, stays []string
 }
 
 // planChange compares a daemon with what the ring has.
 func planChange(want spec.Daemon, cur current, roster []api.RosterNode) change {
-	c := change{name: want.Name, cur: cur, want: want}
+	c := change{name: want.Name, cur: cur, want: want, settles: cur.entry.Conflict()}
 	var old *spec.Daemon
 	if cur.live() {
 		old = cur.spec
@@ -47,7 +50,7 @@ func planChange(want spec.Daemon, cur current, roster []api.RosterNode) change {
 		if cur.spec != nil {
 			c.want.RestartNonce = cur.spec.RestartNonce
 		}
-	case bytes.Equal(spec.Encode(*old), spec.Encode(c.want)):
+	case cur.entry.Conflict() == "" && bytes.Equal(spec.Encode(*old), spec.Encode(c.want)):
 		c.result = resultUnchanged
 	default:
 		c.result = resultConfigured
@@ -121,6 +124,9 @@ func printDiff(w io.Writer, c change) {
 	}
 	word := map[string]string{resultCreated: "new", resultConfigured: "changed", resultDeleted: "deleted"}[c.result]
 	fmt.Fprintf(w, "daemon/%s %s: %s\n", clean(c.name), word, clean(c.effect()))
+	if c.settles != "" {
+		fmt.Fprintf(w, "  settles a conflict: %s\n", clean(c.settles))
+	}
 	for _, k := range c.keys {
 		fmt.Fprintf(w, "  %s:", clean(k.Path))
 		switch {
@@ -146,6 +152,7 @@ type changeJSON struct {
 	Revision   int       `json:"revision,omitempty"`
 	OnDisk     int       `json:"on_disk,omitempty"`
 	Wanted     int       `json:"wanted,omitempty"`
+	Settles    string    `json:"settles,omitempty"`
 	Keys       []keyJSON `json:"changes"`
 	Starts     []string  `json:"starts"`
 	Restarts   []string  `json:"restarts"`
@@ -167,7 +174,7 @@ type changesJSON struct {
 }
 
 func (c change) json() changeJSON {
-	j := changeJSON{Name: c.name, Result: c.result, Keys: []keyJSON{},
+	j := changeJSON{Name: c.name, Result: c.result, Settles: c.settles, Keys: []keyJSON{},
 		Starts: orEmpty(c.starts), Restarts: orEmpty(c.restarts), Stops: orEmpty(c.stops)}
 	for _, k := range c.keys {
 		j.Keys = append(j.Keys, keyJSON{k.Path, k.Old, k.New, k.Running})

@@ -112,6 +112,47 @@ func TestNewerRecordIsAnError(t *testing.T) {
 	}
 }
 
+// Two operators wrote at once. Applying what won writes a record that follows
+// both, or the conflict would never end.
+func TestConflictIsSettled(t *testing.T) {
+	key, err := record.GenerateKey("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, k := record.RingID{1}, record.Key{Kind: record.KindDaemon, Name: "a"}
+	sign := func(author, image string) []byte {
+		d := daemon(func(d *spec.Daemon) { d.Image = image })
+		body, err := record.EncodeDaemon(record.DaemonBody{Spec: spec.Encode(d), Revision: 1, Rollout: record.Rollout{K: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		env, err := record.Sign(record.Next(record.Entry{}, ring, k, author, t0), body, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return env
+	}
+	entry, err := entryOf(api.Record{Envelope: sign("alice", "docker.io/library/a:1"), Fork: sign("bob", "docker.io/library/a:2")}, ring, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cur, err := currentOf(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := planChange(*cur.spec, cur, twoNodes)
+	if got.result != resultConfigured || got.effect() != "restarts nothing" || !strings.Contains(got.settles, "written twice") {
+		t.Errorf("%s, %q, settles %q", got.result, got.effect(), got.settles)
+	}
+	var b bytes.Buffer
+	if printDiff(&b, got); !strings.Contains(b.String(), "settles a conflict: generation 1 was written twice") {
+		t.Errorf("diff:\n%s", &b)
+	}
+	if next := record.Next(cur.entry, ring, k, "carol", t0); len(next.Ancestors) != 2 {
+		t.Errorf("the next record follows %d, not both", len(next.Ancestors))
+	}
+}
+
 // What agentd answers is not trusted to be what was asked for.
 func TestEntryOfAnotherKey(t *testing.T) {
 	key, err := record.GenerateKey("x")
@@ -163,6 +204,39 @@ func TestExportReadsBack(t *testing.T) {
 		}
 		if _, err := exportText(list); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// Whatever a record's body or envelope holds, reading it ends in an error or in
+// a daemon, never in a panic.
+func FuzzRecord(f *testing.F) {
+	key, err := record.GenerateKey("x")
+	if err != nil {
+		f.Fatal(err)
+	}
+	k := record.Key{Kind: record.KindDaemon, Name: "a"}
+	good, err := record.EncodeDaemon(record.DaemonBody{Spec: spec.Encode(daemon(nil)), Revision: 1, Rollout: record.Rollout{K: 1}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, []byte("{}"))
+	f.Add([]byte("{}\n{}"), []byte(`{"payloadType":"x"}`))
+	f.Fuzz(func(t *testing.T, body, envelope []byte) {
+		if _, err := entryOf(api.Record{Envelope: envelope}, record.RingID{1}, k); err == nil {
+			t.Skip("a signed record by chance")
+		}
+		env, err := record.Sign(record.Next(record.Entry{}, record.RingID{1}, k, "x", t0), body, key)
+		if err != nil {
+			return // too large
+		}
+		entry, err := entryOf(api.Record{Envelope: env, Past: [][]byte{env}}, record.RingID{1}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cur, err := currentOf(entry)
+		if err == nil && (cur.spec == nil || !cur.live()) {
+			t.Fatalf("%q is read as nothing", body)
 		}
 	})
 }

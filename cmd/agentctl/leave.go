@@ -38,6 +38,7 @@ func (a *app) leave(ctx context.Context, yes bool) error {
 	if err := a.confirm(ctx, yes, "Stop all daemons on %s and leave ring %s?", info.Node, info.RingName); err != nil {
 		return cannot("leave", err)
 	}
+	a.notef("stopping the daemons of %s; each has its own grace period", info.Node)
 	report, err := c.Leave(ctx)
 	if err != nil {
 		return cannot("leave", err)
