@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		p = plan{repetitions: 2, settle: time.Second, window: 4 * time.Second}
 	}
 	var all []result
-	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){simulated, measured} {
+	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){measured, simulated} {
 		found, err := part(ctx, p, stderr)
 		if err != nil {
 			return err

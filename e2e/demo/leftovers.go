@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 
@@ -83,10 +82,9 @@ func sweep(stdout io.Writer) error {
 	return nil
 }
 
-// otherLab matches the names of labs that tests make, should some run meanwhile.
-var otherLab = regexp.MustCompile(`agt[0-9a-f]{6}`)
-
-// leftBehind compares the machine with how it was and keeps what can be ours.
+// leftBehind compares the machine with how it was and keeps what can be ours:
+// what has our names, and what nobody uses that was not there before. Other
+// containers may start on this machine while a demo runs.
 func leftBehind(before, after lab.Snapshot, dir string) []string {
 	var left []string
 	for _, line := range after.Since(before) {
@@ -94,19 +92,39 @@ func leftBehind(before, after lab.Snapshot, dir string) []string {
 		ours := strings.Contains(what, dir) || strings.Contains(what, demoID)
 		switch kind {
 		case "process":
-			// Processes come and go on any machine; of ours, the rest is known by name.
-			ours = ours || strings.Contains(what, "prometheus-node-exporter") || strings.Contains(what, "agentd-log")
+			ours = ours || strings.Contains(what, exporterProgram)
 		case "file":
-			ours = ours || strings.HasPrefix(what, "/run/containerd") || strings.HasPrefix(what, "/run/netns") ||
-				strings.HasPrefix(what, "/opt/") || strings.Contains(what, "agentd")
-		case "mount", "nft":
-			ours = ours || strings.Contains(what, "netns") || strings.Contains(what, "partition")
+			ours = ours || strings.HasPrefix(what, "/opt/containerd") ||
+				(strings.HasPrefix(what, "/run/containerd") || what == "/run/netns") && unused(what)
 		case "cgroup":
-			ours = ours || strings.Contains(what, "agentd")
+			ours = ours || filepath.Base(what) == "agentd" && len(below(what)) == 0
 		}
-		if ours && !otherLab.MatchString(line) {
+		if ours {
 			left = append(left, line)
 		}
 	}
 	return left
+}
+
+// unused tells of a folder that it is empty, of a socket that nobody listens.
+func unused(path string) bool {
+	st, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return false // gone meanwhile
+	case st.IsDir():
+		entries, err := os.ReadDir(path)
+		return err == nil && len(entries) == 0
+	case st.Mode()&os.ModeSocket != 0:
+		sockets, err := os.ReadFile("/proc/net/unix")
+		return err == nil && !strings.Contains(string(sockets), " "+path+"\n")
+	default:
+		return true
+	}
+}
+
+// below lists the cgroups in a cgroup.
+func below(cgroup string) []string {
+	found, _ := filepath.Glob(cgroup + "/*/cgroup.procs") // the pattern is well-formed
+	return found
 }
