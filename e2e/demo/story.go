@@ -17,6 +17,8 @@ import (
 type story struct {
 	*teller
 	lab     *lab.Lab
+	dir     string // $D
+	shown   bool   // how a machine is made
 	archive string
 	// seen holds each node's container as containerd last told, to notice
 	// when another process took its place.
@@ -85,10 +87,10 @@ func tell(ctx context.Context, stdout io.Writer, once bool) (err error) {
 
 // live is the part with the lab up.
 func live(ctx context.Context, t *teller, dir string, once bool) error {
-	s := &story{teller: t, seen: map[string]lab.Container{}}
+	s := &story{teller: t, dir: dir, seen: map[string]lab.Container{}}
 	steps := []func(context.Context) error{
-		func(ctx context.Context) error { return s.machines(ctx, dir) },
-		s.ring, s.apply, s.status, s.metrics, s.join, s.leave, s.kill, s.agentDies, s.remove, s.again,
+		s.machines, s.ring, s.apply, s.status, s.metrics, s.join,
+		s.leave, s.kill, s.agentDies, s.remove, s.again,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -123,7 +125,7 @@ func (s *story) ctr(node, args string) string {
 }
 
 // machines makes the image and three nodes.
-func (s *story) machines(ctx context.Context, dir string) error {
+func (s *story) machines(ctx context.Context) error {
 	fmt.Fprintln(s.out, "# agentd keeps one container of each daemon running on every machine of a ring,")
 	fmt.Fprintln(s.out, "# without a controller and without Kubernetes. Here is how that looks, with real")
 	fmt.Fprintln(s.out, "# parts on this one machine. Lines with $ are the commands that are run; to type")
@@ -133,17 +135,17 @@ func (s *story) machines(ctx context.Context, dir string) error {
 	s.heading("Three machines, and a daemon worth running everywhere")
 	s.say(`The Prometheus node exporter comes out of Debian's own package; an image is
 made of it on the spot, so that no registry is needed.`)
-	s.archive = filepath.Join(dir, "node-exporter.tar")
+	s.archive = filepath.Join(s.dir, "node-exporter.tar")
 	img, err := lab.NodeExporterImage(ctx, s.archive)
 	if err != nil {
 		return err
 	}
 	s.observed("image %s", img)
-	if s.lab, err = lab.New(ctx, lab.Config{ID: demoID, Dir: dir, Archives: []string{s.archive}}); err != nil {
+	s.say(`A machine is a network namespace on a common switch, and a containerd of its
+own in it that has the image. The first one is made like this, the others alike.`)
+	if s.lab, err = lab.New(ctx, lab.Config{ID: demoID, Dir: s.dir, Archives: []string{s.archive}, Trace: s.made}); err != nil {
 		return err
 	}
-	s.say(`A machine is a network namespace on a common switch, and a containerd of its
-own inside it that has the image.`)
 	for _, name := range []string{"web-1", "web-2", "web-3"} {
 		if err := s.machine(ctx, name); err != nil {
 			return err
@@ -153,12 +155,25 @@ own inside it that has the image.`)
 	return err
 }
 
+// made shows the commands that make the switch and the first machine.
+func (s *story) made(argv []string) {
+	if s.shown {
+		return
+	}
+	line := strings.ReplaceAll(strings.Join(argv, " "), s.dir, "$D")
+	if strings.Contains(line, "containerd --config") {
+		line += " &"
+	}
+	s.show(line)
+}
+
 // machine makes one node, without agentd.
 func (s *story) machine(ctx context.Context, name string) error {
 	n, err := s.lab.AddNode(ctx, name)
 	if err != nil {
 		return err
 	}
+	s.shown = true
 	s.observed("%s: address %s, network namespace %s, containerd at $D/%s/c/c.sock", name, n.Address, n.NetNS, name)
 	return nil
 }

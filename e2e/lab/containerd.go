@@ -73,6 +73,9 @@ func (c *Containerd) root() string   { return filepath.Join(c.Dir, "root") }
 func (c *Containerd) state() string  { return filepath.Join(c.Dir, "state") }
 func (c *Containerd) config() string { return filepath.Join(c.Dir, "config.toml") }
 
+// Args is the daemon's command line.
+func (c *Containerd) Args() []string { return []string{c.cfg.Binary, "--config", c.config()} }
+
 // Start starts it again after Kill or Terminate, on the same folders.
 func (c *Containerd) Start(ctx context.Context) error {
 	if c.proc != nil && c.proc.Running() {
@@ -80,7 +83,7 @@ func (c *Containerd) Start(ctx context.Context) error {
 	}
 	proc, err := StartProcess(ProcessConfig{
 		ID: c.cfg.ID, NetNS: c.cfg.NetNS, Env: c.env,
-		Args: []string{c.cfg.Binary, "--config", c.config()},
+		Args: c.Args(),
 		Log:  filepath.Join(c.Dir, "containerd.log"),
 	})
 	if err != nil {

@@ -14,10 +14,11 @@ import (
 
 // Config says what a lab has in common for all its nodes.
 type Config struct {
-	ID       string   // default: drawn; every name outside Dir starts with it
-	Dir      string   // default: made with TempDir; Close removes it
-	Archives []string // images that every node's containerd gets
-	Bin      string   // folder of agentd and agentctl; default: see Bin
+	ID       string              // default: drawn; every name outside Dir starts with it
+	Dir      string              // default: made with TempDir; Close removes it
+	Archives []string            // images that every node's containerd gets
+	Bin      string              // folder of agentd and agentctl; default: see Bin
+	Trace    func(argv []string) // told of the commands that make a node; may be nil
 }
 
 // Lab is a switch with nodes that each have a containerd and, once started, an
@@ -55,7 +56,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 		return nil, errors.Join(fmt.Errorf("make the operator's home: %w", err), l.Close())
 	}
 	var err error
-	if l.Net, err = NewNet(ctx, l.ID); err != nil {
+	if l.Net, err = newNet(ctx, l.ID, cfg.Trace); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -90,12 +91,20 @@ func (l *Lab) AddNode(ctx context.Context, name string) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", name, err)
 	}
+	l.trace(InNetNS(where.NetNS, n.Containerd.Args()...))
 	for _, archive := range l.cfg.Archives {
+		l.trace(n.Containerd.CtrArgs(n.Namespace, "images", "import", archive))
 		if err := n.Containerd.Import(ctx, n.Namespace, archive); err != nil {
 			return nil, fmt.Errorf("node %s: %w", name, err)
 		}
 	}
 	return n, nil
+}
+
+func (l *Lab) trace(argv []string) {
+	if l.cfg.Trace != nil {
+		l.cfg.Trace(argv)
+	}
 }
 
 // Node finds a node by name; nil when there is none.

@@ -18,7 +18,8 @@ import (
 type Net struct {
 	ID     string
 	nodes  []NetNode
-	madeNS bool // /run/netns was not there before
+	madeNS bool                // /run/netns was not there before
+	trace  func(argv []string) // told of every command; may be nil
 }
 
 // NetNode is a network namespace with one interface, eth0.
@@ -32,16 +33,18 @@ type NetNode struct {
 const Subnet = "10.99.0"
 
 // NewNet makes the switch. Its namespaces are called ID-switch and ID-NODE.
-func NewNet(ctx context.Context, id string) (*Net, error) {
+func NewNet(ctx context.Context, id string) (*Net, error) { return newNet(ctx, id, nil) }
+
+func newNet(ctx context.Context, id string, trace func(argv []string)) (*Net, error) {
 	_, err := os.Stat("/run/netns")
-	n := &Net{ID: id, madeNS: errors.Is(err, os.ErrNotExist)}
+	n := &Net{ID: id, madeNS: errors.Is(err, os.ErrNotExist), trace: trace}
 	steps := [][]string{
 		{"ip", "netns", "add", n.switchNS()},
 		{"ip", "-n", n.switchNS(), "link", "set", "lo", "up"},
 		{"ip", "-n", n.switchNS(), "link", "add", "br0", "type", "bridge"},
 		{"ip", "-n", n.switchNS(), "link", "set", "br0", "up"},
 	}
-	if err := mustAll(ctx, steps); err != nil {
+	if err := n.mustAll(ctx, steps); err != nil {
 		return nil, errors.Join(fmt.Errorf("make switch: %w", err), n.Close())
 	}
 	return n, nil
@@ -65,7 +68,7 @@ func (n *Net) AddNode(ctx context.Context, name string) (NetNode, error) {
 		{"ip", "-n", node.NetNS, "link", "set", "eth0", "address", mac, "up"},
 		{"ip", "-n", node.NetNS, "addr", "add", node.Address + "/24", "dev", "eth0"},
 	}
-	if err := mustAll(ctx, steps); err != nil {
+	if err := n.mustAll(ctx, steps); err != nil {
 		return node, fmt.Errorf("plug in node %s: %w", name, err)
 	}
 	return node, nil
@@ -171,8 +174,11 @@ func dropNetNSFolder() {
 	_ = removeIfEmpty("/run/netns")
 }
 
-func mustAll(ctx context.Context, steps [][]string) error {
+func (n *Net) mustAll(ctx context.Context, steps [][]string) error {
 	for _, argv := range steps {
+		if n.trace != nil {
+			n.trace(argv)
+		}
 		if _, err := Must(ctx, argv...); err != nil {
 			return err
 		}
