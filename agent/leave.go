@@ -9,6 +9,11 @@ import (
 	"github.com/agentd/agentd/gossip"
 )
 
+// silentRuntime is how long a leaving node waits for a container runtime that
+// does not answer before it says so and goes; its daemons are stopped once the
+// runtime is back.
+const silentRuntime = 10 * time.Second
+
 // announceTimeout bounds how long a leaving node waits for its last word to be
 // heard.
 const announceTimeout = 5 * time.Second
@@ -28,7 +33,7 @@ func (a *Agent) Leave(ctx context.Context) (api.LeaveReport, error) {
 	for _, r := range a.super.Reports() {
 		before[r.Name] = r.Container != ""
 	}
-	err := a.super.StopAll(ctx)
+	err := a.stopAll(ctx)
 	for _, r := range a.super.Reports() {
 		switch {
 		case r.Container != "":
@@ -59,6 +64,30 @@ func (a *Agent) Leave(ctx context.Context) (api.LeaveReport, error) {
 	}
 	a.poke()
 	return out, nil
+}
+
+// stopAll stops this node's daemons, unless the runtime is silent for too long.
+func (a *Agent) stopAll(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.super.StopAll(ctx) }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	heard := time.Now()
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case now := <-tick.C:
+			if a.super.Trouble() == "" {
+				heard = now
+			}
+			if now.Sub(heard) >= silentRuntime {
+				cancel()
+			}
+		}
+	}
 }
 
 // Rejoin undoes Leave.

@@ -205,8 +205,10 @@ func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Inst
 	if err != nil {
 		return inst, err
 	}
-	dir := w.s.cfg.DataDir
-	w.tidy(writeCurrent(dir, of, step.Image), dropFiles(dir, w.name, of.Digest))
+	if c := w.current; c == nil || c.Digest != of.Digest { // w waits for this step: nobody writes current
+		dir := w.s.cfg.DataDir
+		w.tidy(writeCurrent(dir, of, step.Image), dropFiles(dir, w.name, of.Digest))
+	}
 	return inst, nil
 }
 

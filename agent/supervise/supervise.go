@@ -71,7 +71,7 @@ type Config struct {
 	// ShutdownWait bounds how long the end of Run waits for a step under way;
 	// default 10 s. The step itself is not cancelled by it.
 	ShutdownWait time.Duration
-	// Rotate bounds a container's log file; it is called every minute with
+	// Rotate bounds a container's log file; it is called every ten seconds with
 	// LogMaxSize bytes and LogMaxFiles. nil: logs are not rotated here.
 	Rotate      func(path string, maxSize int64, maxFiles int) error
 	LogMaxSize  int64
