@@ -261,7 +261,11 @@ func (v view) why(name, node string) (w api.Why, ok bool) {
 		}
 		row, _ := v.said[n.Node].row(name)
 		wn := api.WhyNode{Node: n.Node, Placed: n.Placed, State: n.State, Ready: n.Ready, Reasons: []string{}}
-		for _, r := range append([]string{n.Reason}, row.Reasons...) {
+		reasons := row.Reasons
+		if n.Reason != row.Reason || len(reasons) == 0 {
+			reasons = append([]string{n.Reason}, reasons...) // this node's view of that one
+		}
+		for _, r := range reasons {
 			if r != "" && !slices.Contains(wn.Reasons, r) {
 				wn.Reasons = append(wn.Reasons, r)
 			}

@@ -24,8 +24,8 @@ const jitter = 0.2
 // image pull back-off of Kubernetes (10 s doubling to 5 min), with a faster
 // start, since most registry errors here are those of a booting network.
 var (
-	pullBackoff = Backoff{Base: time.Second, Max: 5 * time.Minute}        //nolint:gochecknoglobals // a constant
-	stopBackoff = Backoff{Base: 500 * time.Millisecond, Max: time.Minute} //nolint:gochecknoglobals // a constant
+	pullBackoff = Backoff{Base: time.Second, Max: 5 * time.Minute}
+	stopBackoff = Backoff{Base: 500 * time.Millisecond, Max: time.Minute}
 )
 
 // Delay returns the pause after the n-th failure in a row, n counting from 1.

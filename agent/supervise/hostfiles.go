@@ -139,6 +139,10 @@ func readCurrent(dataDir, daemon string) *Desired {
 	if err != nil {
 		return nil
 	}
+	return decodeCurrent(b, daemon)
+}
+
+func decodeCurrent(b []byte, daemon string) *Desired {
 	var f currentFile
 	if json.Unmarshal(b, &f) != nil {
 		return nil

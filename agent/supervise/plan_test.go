@@ -211,6 +211,8 @@ func TestPlanReducesToOne(t *testing.T) {
 }
 
 // The next instance carries the counts and the exit of the one before.
+//
+// conformance: C6
 func TestStartCarriesCounts(t *testing.T) {
 	now := time.Now()
 	d := want("web", 1)

@@ -106,6 +106,8 @@ func TestSelection(t *testing.T) {
 }
 
 // A change outside the running part restarts nothing, and is remembered.
+//
+// conformance: D4
 func TestNewGenerationOfTheSameDigestOnlyRelabels(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, fake.Config{})
@@ -241,6 +243,7 @@ func TestRestartPolicies(t *testing.T) {
 
 // conformance: C1
 // conformance: C5
+// conformance: U3
 func TestStartErrorsAreRetriedAndReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var bad atomic.Bool
@@ -272,6 +275,8 @@ func TestStartErrorsAreRetriedAndReported(t *testing.T) {
 
 // A new digest is made ready before the old container is stopped; while it
 // can't be, the old one goes on.
+//
+// conformance: U6
 func TestNewRevisionWaitsForItsImage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, fake.Config{Images: map[string]string{"web:v1": "sha256:1"}, PullLatency: 3 * time.Second})

@@ -75,6 +75,7 @@ func TestExitWhileAgentWasAway(t *testing.T) {
 // A reboot loses tasks and exit codes; what ran starts at once.
 //
 // conformance: F6
+// conformance: U4
 func TestBootStartsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, fake.Config{})

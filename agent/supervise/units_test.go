@@ -161,6 +161,30 @@ func TestCurrentFile(t *testing.T) {
 	}
 }
 
+// Whatever is on the disk or in a container's labels, reading it ends, and what
+// is taken for whole is what was written.
+func FuzzLocalState(f *testing.F) {
+	f.Add([]byte(`{"spec":{"schema":1,"name":"web","image":"web:v1"},"digest":"x","revision":1}`), "3")
+	f.Add([]byte(`{"code":137,"at":"2026-01-02T03:04:05Z","known":true}`), "-1")
+	f.Fuzz(func(t *testing.T, b []byte, count string) {
+		if d := decodeCurrent(b, "web"); d != nil && (d.Daemon.Name != "web" || d.Daemon.Digest() != d.Digest) {
+			t.Fatalf("took %+v", d)
+		}
+		labels := map[string]string{
+			runtime.LabelExit: string(b), runtime.LabelRestarts: count, labelStreak: count, runtime.LabelWindow: count, runtime.LabelStopGrace: count,
+		}
+		if c := countsOf(labels); c.Restarts < 0 || c.Streak < 0 {
+			t.Fatalf("counts %+v", c)
+		}
+		inst := runtime.Instance{ID: "web", State: runtime.StateStopped, Labels: labels}
+		h := History{}.Observe(&inst, time.Now())
+		d := want("web", 1)
+		if r := Plan(Input{Name: "web", Desired: &d, Selected: true, Actual: []runtime.Instance{inst}, History: h, Now: time.Now()}); r.Reason == "" {
+			t.Fatal("no reason")
+		}
+	})
+}
+
 // conformance: F5
 func TestLock(t *testing.T) {
 	locks, a, b := t.TempDir(), t.TempDir(), t.TempDir()
