@@ -38,6 +38,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/defaults"
+	"google.golang.org/grpc"
 
 	"github.com/agentd/agentd/runtime"
 )
@@ -141,6 +142,10 @@ func (r *Runtime) Ready(ctx context.Context) error {
 	if err := r.diagnose(ctx); err != nil {
 		return fmt.Errorf("%w: %w", runtime.ErrUnavailable, err)
 	}
+	// Somebody listens: there is no point in sitting out the back-off.
+	if conn, ok := r.client.Conn().(*grpc.ClientConn); ok {
+		conn.ResetConnectBackoff()
+	}
 	ok, err := r.client.IsServing(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %s accepts connections but does not answer as containerd does (%v); hung, starting, or not containerd? see: systemctl status containerd",
@@ -164,12 +169,21 @@ func (r *Runtime) diagnose(ctx context.Context) error {
 		return fmt.Errorf("no containerd socket at %s: is containerd installed and running? try: systemctl start containerd; another path goes into [runtime] address", r.cfg.Address)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no permission to use containerd's socket %s: agentd has to run as root", r.cfg.Address)
+	case notSocket(r.cfg.Address):
+		return fmt.Errorf("%s is not a socket; set [runtime] address to containerd's", r.cfg.Address)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("nobody listens at containerd's socket %s: containerd is not running; try: systemctl restart containerd", r.cfg.Address)
-	case errors.Is(err, syscall.ENOTSOCK), errors.Is(err, syscall.EPROTOTYPE):
-		return fmt.Errorf("%s is not the socket of containerd; set [runtime] address", r.cfg.Address)
+	case errors.Is(err, syscall.EPROTOTYPE):
+		return fmt.Errorf("%s is not containerd's socket; set [runtime] address", r.cfg.Address)
 	}
 	return fmt.Errorf("connect to containerd: %w", err)
+}
+
+// notSocket: Linux refuses connections to a plain file as it does to a socket
+// on which nobody listens.
+func notSocket(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode()&fs.ModeSocket == 0
 }
 
 // Close implements runtime.Runtime. It waits a while for lifecycle calls under
