@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	short := fs.Bool("short", false, "once over, without limits")
+	only := fs.String("only", "", "measure only these: real or simulated")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -54,8 +55,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		p = plan{repetitions: 2, settle: time.Second, window: 4 * time.Second}
 	}
 	var all []result
-	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){measured, simulated} {
-		found, err := part(ctx, p, stderr)
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, plan, io.Writer) ([]result, error)
+	}{{"real", realParts}, {"simulated", simulated}} {
+		if *only != "" && *only != part.name {
+			continue
+		}
+		found, err := part.measure(ctx, p, stderr)
 		if err != nil {
 			return err
 		}
