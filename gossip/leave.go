@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -76,11 +77,18 @@ func (r *Ring) farewell(ctx context.Context) (told, others int) {
 	return told, others
 }
 
-// Rejoin takes a leave back. Run starts the membership anew.
-func (r *Ring) Rejoin() {
+// Rejoin takes a leave back: Run starts the membership anew and looks for the
+// others at the seeds, at the peers remembered and at addrs, which count as seeds
+// until Run ends.
+func (r *Ring) Rejoin(addrs ...string) {
 	r.mu.Lock()
 	was := r.left
 	r.left = false
+	for _, a := range addrs {
+		if !slices.Contains(r.seeds, a) {
+			r.seeds = append(r.seeds, a)
+		}
+	}
 	r.mu.Unlock()
 	if !was {
 		return

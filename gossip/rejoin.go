@@ -200,7 +200,10 @@ func (r *Ring) pick(addrs []string, n int, present map[string]bool) []string {
 // membership, 15 s after 15 s, from every node of the ring.
 func (r *Ring) pickSeeds(ctx context.Context, n int, present map[string]bool) []string {
 	var out []string
-	for _, s := range r.pick(slices.Clone(r.cfg.Seeds), len(r.cfg.Seeds), nil) {
+	r.mu.Lock()
+	seeds := slices.Clone(r.seeds)
+	r.mu.Unlock()
+	for _, s := range r.pick(seeds, len(seeds), nil) {
 		if n == 0 {
 			break
 		}

@@ -52,6 +52,7 @@ type Ring struct {
 	ml       *memberlist.Memberlist // nil while passive; guarded by mu
 	hooks    *hooks                 // of ml; guarded by mu
 	left     bool                   // guarded by mu
+	seeds    []string               // guarded by mu
 	self     Member                 // guarded by mu
 }
 
@@ -69,6 +70,7 @@ func New(cfg Config) (*Ring, error) {
 		says: make(chan func(), queueLen), tells: make(chan Item, queueLen),
 		joined: make(chan struct{}, 1), rewake: make(chan struct{}, 1),
 		rng: rand.New(rand.NewPCG(seed, 1)), admitted: make(map[string]bool), left: cfg.Left,
+		seeds: slices.Clone(cfg.Seeds),
 	}
 	now := time.Now()
 	r.self = Member{Name: cfg.Name, ID: cfg.ID, Addr: cfg.Advertise, PeerAddr: cfg.PeerAddr, Version: cfg.Version, Since: now}

@@ -1,0 +1,162 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"net"
+	goruntime "runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// nopSource holds nothing and wants nothing.
+type nopSource struct{}
+
+func (nopSource) Root() Hash                                  { return Hash{} }
+func (nopSource) BucketHashes() [Buckets]Hash                 { return [Buckets]Hash{} }
+func (nopSource) Items([]uint8) []Item                        { return nil }
+func (nopSource) Wants(Item) bool                             { return false }
+func (nopSource) Body(string, Hash) ([]byte, bool)            { return nil, false }
+func (nopSource) Offer(context.Context, []byte) (bool, error) { return false, nil }
+
+// nopExchanger reaches nobody.
+type nopExchanger struct{}
+
+var errNobody = errors.New("nobody there")
+
+func (nopExchanger) BucketHashes(context.Context, Member) ([Buckets]Hash, error) {
+	return [Buckets]Hash{}, errNobody
+}
+func (nopExchanger) Items(context.Context, Member, []uint8) ([]Item, error) { return nil, errNobody }
+func (nopExchanger) Body(context.Context, Member, string, Hash) ([]byte, error) {
+	return nil, errNobody
+}
+func (nopExchanger) Statements(context.Context, Member, string, uint64, []Statement) (Page, error) {
+	return Page{}, errNobody
+}
+
+// freeAddr returns an address that nothing listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func realRing(t *testing.T, name, bind string, change func(*Config)) *Ring {
+	t.Helper()
+	book := testBook(name, 1)
+	cfg := Config{
+		Name: name, ID: book.ID(), Label: "feed", Keys: [][]byte{make([]byte, 32)}, Bind: bind, PeerAddr: ":7947",
+		Source: nopSource{}, Exchanger: nopExchanger{}, Book: book, Version: "test",
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// run runs r until the returned function is called, which returns Run's error.
+func run(t *testing.T, r *Ring) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(cancel)
+	return func() error { cancel(); return <-done }
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// Over real sockets: two meet by a seed's name, resolved anew at every attempt.
+func TestRealSockets(t *testing.T) {
+	aAddr, bAddr := freeAddr(t), freeAddr(t)
+	a := realRing(t, "a", aAddr, nil)
+	asked := 0
+	_, port, _ := net.SplitHostPort(aAddr)
+	b := realRing(t, "b", bAddr, func(c *Config) {
+		c.Seeds = []string{"seed.ring:" + port}
+		c.Resolve = func(_ context.Context, host string) ([]string, error) {
+			if asked++; host != "seed.ring" || asked < 3 {
+				return nil, errors.New("no such host")
+			}
+			return []string{"127.0.0.1"}, nil
+		}
+	})
+	stopA, stopB := run(t, a), run(t, b)
+	eventually(t, "they meet", func() bool { return a.NumAlive() == 2 && b.NumAlive() == 2 })
+	ms := a.Members()
+	if len(ms) != 2 || ms[1].Name != "b" || ms[1].Addr != bAddr || ms[1].Version != "test" || !strings.HasPrefix(ms[1].PeerAddr, "127.0.0.1:") {
+		t.Errorf("members: %+v", ms)
+	}
+	if a.Self().Addr != aAddr || a.Self().State != Alive {
+		t.Errorf("self: %+v", a.Self())
+	}
+	for _, stop := range []func() error{stopA, stopB} {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	err = realRing(t, "a", l.Addr().String(), nil).Run(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "is taken") || !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("a taken port: %v", err)
+	}
+}
+
+// An address that this machine does not have may still come, as at boot.
+func TestAbsentAddress(t *testing.T) {
+	r := realRing(t, "a", "192.0.2.77:7946", nil)
+	stop := run(t, r)
+	eventually(t, "it says what it waits for", func() bool {
+		return strings.Contains(strings.Join(r.Notes(), " "), "waiting to take part in the ring")
+	})
+	if err := stop(); err != nil {
+		t.Errorf("stopped while waiting: %v", err)
+	}
+}
+
+// A peer that takes connections and says nothing, and one that is not there at
+// all, do not hold up the end, and nothing is left running after it.
+func TestStopsAtOnce(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = mute.Close() }()
+	before := goruntime.NumGoroutine()
+	r := realRing(t, "a", freeAddr(t), func(c *Config) { c.Peers = []string{mute.Addr().String(), "192.0.2.1:7946"} })
+	stop := run(t, r)
+	eventually(t, "it starts", func() bool { return r.list() != nil })
+	time.Sleep(300 * time.Millisecond) // it is joining by now
+	begin := time.Now()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	eventually(t, "all goroutines end", func() bool { return goruntime.NumGoroutine() <= before })
+}
