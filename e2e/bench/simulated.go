@@ -16,7 +16,7 @@ var simulations = []struct {
 	benchmark, name string
 	limit           float64
 }{
-	{"BenchmarkRing100Loss", "ring-of-100-with-1%-loss", 2},
+	{"BenchmarkRing100Loss1pct", "ring-of-100-with-1%-loss", 2},
 	{"BenchmarkRing100NoBroadcast", "ring-of-100-no-broadcast", 10},
 }
 
