@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/agent/policy"
-	"github.com/agentd/agentd/runtime"
 	"github.com/agentd/agentd/runtime/fake"
 	"github.com/agentd/agentd/spec"
 )
@@ -19,7 +19,6 @@ type rig struct {
 	t    *testing.T
 	dir  string
 	rt   *fake.Runtime
-	wrap func(runtime.Runtime) runtime.Runtime
 	cfg  Config
 	s    *Supervisor
 	stop context.CancelFunc
@@ -137,9 +136,10 @@ func restart(p spec.RestartPolicy) func(*spec.Daemon) {
 	return func(d *spec.Daemon) { d.Restart.Policy = p }
 }
 
-func permissive(t *testing.T, edit func(*policyConfig)) *policy.Policy {
+// policyOf is the default policy with a change.
+func policyOf(t *testing.T, edit func(*config.Policy)) *policy.Policy {
 	t.Helper()
-	cfg := defaultPolicy()
+	cfg := config.Default().Policy
 	edit(&cfg)
 	p, err := policy.New(cfg)
 	if err != nil {
