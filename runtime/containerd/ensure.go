@@ -174,17 +174,14 @@ func (r *Runtime) create(ctx context.Context, p plan) (runtime.Instance, error) 
 		return runtime.Instance{}, errors.Join(err, r.rollBack(ctx, p.ID))
 	}
 	rec.Labels[runtime.LabelStarted] = started
-	sctx, cancel := steady(ctx)
-	defer cancel()
-	resp, err := r.tasks().Start(sctx, &tasks.StartRequest{ContainerID: p.ID})
+	pid, err := r.start(ctx, p.ID)
+	if errors.Is(err, runtime.ErrUnavailable) {
+		return runtime.Instance{}, err // it may run: the next look tells
+	}
 	if err != nil {
-		err = fmt.Errorf("start: %w", translate(err))
-		if errors.Is(err, runtime.ErrUnavailable) {
-			return runtime.Instance{}, err // it may run: the next look tells
-		}
 		return runtime.Instance{}, errors.Join(err, r.rollBack(ctx, p.ID))
 	}
-	return r.instance(rec, &task.Process{ID: p.ID, Pid: resp.Pid, Status: task.Status_RUNNING}), nil
+	return r.instance(rec, &task.Process{ID: p.ID, Pid: pid, Status: task.Status_RUNNING}), nil
 }
 
 // rollBack takes away a task that was made and never ran.
@@ -291,4 +288,14 @@ func prepareLog(path string) error {
 		return fmt.Errorf("make the log file: %w", err)
 	}
 	return f.Close()
+}
+
+func (r *Runtime) start(ctx context.Context, id string) (uint32, error) {
+	ctx, cancel := steady(ctx)
+	defer cancel()
+	resp, err := r.tasks().Start(ctx, &tasks.StartRequest{ContainerID: id})
+	if err != nil {
+		return 0, fmt.Errorf("start: %w", translate(err))
+	}
+	return resp.Pid, nil
 }
