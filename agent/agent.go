@@ -51,6 +51,8 @@ type Config struct {
 	Runtime runtime.Runtime // owned by the agent: closed when Run returns
 	Log     *slog.Logger
 	Ready   func(status string) // called once the socket answers; may be nil
+	// Rotate bounds a container's log file; see supervise.Config.
+	Rotate func(path string, maxSize int64, maxFiles int) error
 }
 
 // Agent is one node.
@@ -117,7 +119,7 @@ func New(c Config) (_ *Agent, err error) {
 	if err := a.openStore(c.Config); err != nil {
 		return nil, err
 	}
-	if err := a.openSupervisor(); err != nil {
+	if err := a.openSupervisor(c); err != nil {
 		return nil, err
 	}
 	if err := a.openRing(); err != nil {
@@ -171,8 +173,11 @@ func (a *Agent) openStore(loaded *config.Loaded) (err error) {
 	return err
 }
 
-func (a *Agent) openSupervisor() error {
-	pol, err := policy.New(a.cfg.Policy)
+func (a *Agent) openSupervisor(c Config) error {
+	// Whoever can reach these is root, or signs in an operator's name.
+	pol, err := policy.New(a.cfg.Policy,
+		filepath.Dir(c.Config.Files[0]), filepath.Dir(a.cfg.Ring.KeyFile), a.cfg.Trust.Dir, a.cfg.Node.DataDir,
+		filepath.Dir(a.cfg.Runtime.Address), filepath.Dir(a.cfg.API.Socket))
 	if err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func (a *Agent) openSupervisor() error {
 		Node: a.node(), Runtime: a.runtime, Policy: pol, DataDir: a.cfg.Node.DataDir,
 		LogPath: func(daemon string) string { return filepath.Join(logs, daemon+".log") },
 		Log:     a.log, Changed: a.poke, Left: a.left.Load(),
-		LogMaxSize: int64(a.cfg.Log.MaxSize), LogMaxFiles: a.cfg.Log.MaxFiles,
+		LogMaxSize: int64(a.cfg.Log.MaxSize), LogMaxFiles: a.cfg.Log.MaxFiles, Rotate: c.Rotate,
 	})
 	return nil
 }
