@@ -236,21 +236,28 @@ func (a *Agent) loop(ctx context.Context) error {
 		a.ready(fmt.Sprintf("node %s of ring %s", a.cfg.Node.Name, a.cfg.Ring.Name))
 	}
 	changed, members := a.store.Subscribe(), a.ring.Changed()
-	first := time.NewTimer(a.bootWait())
-	defer first.Stop()
+	// After a boot: the ring's word is looked for often, and not for long.
+	news, patience := time.NewTicker(100*time.Millisecond), time.NewTimer(a.bootWait())
+	defer news.Stop()
+	defer patience.Stop()
+	a.look()
+	a.tell()
 	refresh := time.NewTicker(30 * time.Second) // ages of problems; costs nothing
 	defer refresh.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-first.C:
+		case <-news.C:
+			if !a.fed.Load() && !a.heardFromRing() {
+				continue
+			}
+			news.Stop()
+			a.fed.Store(true)
+		case <-patience.C:
 			a.fed.Store(true)
 		case <-changed:
 		case <-members:
-			if !a.fed.Load() && a.heardFromRing() {
-				a.fed.Store(true)
-			}
 		case <-a.wake:
 		case <-refresh.C:
 		}

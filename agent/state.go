@@ -62,7 +62,7 @@ type boot struct {
 }
 
 // nextBoot counts this start and reports whether the machine itself was booted
-// since the last one.
+// since the last one. A first start is no reboot: there is nothing old to start.
 func nextBoot(dir string) (b boot, rebooted bool, err error) {
 	path := filepath.Join(dir, bootFile)
 	raw, err := os.ReadFile(path)
@@ -81,7 +81,8 @@ func nextBoot(dir string) (b boot, rebooted bool, err error) {
 	if err != nil {
 		return boot{}, false, err
 	}
-	return b, b.Machine == "" || b.Machine != last.Machine, durable.WriteFile(path, raw, 0o640)
+	rebooted = last.Count > 0 && (b.Machine == "" || b.Machine != last.Machine)
+	return b, rebooted, durable.WriteFile(path, raw, 0o640)
 }
 
 func readLeft(dir string) (bool, error) {
