@@ -36,6 +36,27 @@ type Backend interface {
 	Health(ctx context.Context) error
 	// Metrics writes the metrics in the Prometheus text format, version 0.0.4.
 	Metrics(w io.Writer)
+
+	// What concerns the containers of this node. A daemon that has none here is
+	// a *Problem with status 404, one that can't be used now with status 409.
+	// Logs, Exec and Events have no deadline: ctx ends when the caller goes or
+	// agentd stops. An error of emit is returned as it is.
+
+	// Logs emits the lines of a daemon's containers, oldest first.
+	Logs(ctx context.Context, q LogQuery, emit func(LogLine) error) error
+	// Exec runs a command in a daemon's container and returns its exit code
+	// after all of its output was written. It kills the command when ctx ends.
+	Exec(ctx context.Context, name string, req ExecRequest, streams ExecStreams) (code int, err error)
+	// Restart stops the daemon's container and has it started again.
+	Restart(ctx context.Context, name string) error
+	// Events emits what happened here since then, oldest first, and with follow
+	// what happens.
+	Events(ctx context.Context, since time.Time, follow bool, emit func(Event) error) error
+	Top(ctx context.Context) (Top, error)
+	Volumes(ctx context.Context) (Volumes, error)
+	// PruneVolumes removes the named volumes that no daemon uses, or all such
+	// when names is empty.
+	PruneVolumes(ctx context.Context, names []string) (Pruned, error)
 }
 
 // StatusQuery selects what GET /v1/status answers.
