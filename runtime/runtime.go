@@ -12,6 +12,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -62,6 +63,13 @@ type Runtime interface {
 	// Exec runs argv in the container and returns its exit code. The process
 	// is killed when ctx ends.
 	Exec(ctx context.Context, id string, argv []string) (code int, err error)
+	// ExecStream runs a process in the container with its streams connected,
+	// and returns its exit code once it ended and its output was written. The
+	// process is killed when ctx ends. A Read of o.Stdin that is under way at
+	// the end is not waited for: its reader has to end it.
+	ExecStream(ctx context.Context, id string, o ExecOptions) (code int, err error)
+	// Stats measures the running instance of id; ErrNotFound without one.
+	Stats(ctx context.Context, id string) (Stats, error)
 	// SetLabels merges labels into the container's (restart counts, windows).
 	SetLabels(ctx context.Context, id string, labels map[string]string) error
 	// Events returns a channel that gets a value, capacity 1, whenever
@@ -120,6 +128,35 @@ type Exit struct {
 	OOM   bool      `json:"oom"`   // the kernel's OOM killer was at work
 }
 
+// ExecOptions is a process to run in a container, with its streams.
+type ExecOptions struct {
+	Argv []string
+	Env  []string // KEY=VALUE, over the container's
+	Cwd  string   // "" is the container's
+	User string   // numeric uid[:gid]; "" is the container's
+	// TTY gives the process a terminal. Its output is one stream then, Stdout.
+	TTY bool
+	// Stdin is copied until it ends, which the process sees; nil is empty.
+	Stdin io.Reader
+	// Stdout and Stderr get the output, from one goroutine each; nil drops it.
+	Stdout, Stderr io.Writer
+	// Resize carries the sizes of the caller's terminal; nil for none.
+	Resize <-chan WinSize
+}
+
+// WinSize is the size of a terminal, in characters.
+type WinSize struct{ Width, Height uint16 }
+
+// Stats is what an instance uses.
+type Stats struct {
+	CPU         time.Duration // CPU time since its start
+	Memory      uint64        // bytes, without file cache that can be dropped at once
+	MemoryLimit uint64        // bytes; 0: none
+	Pids        uint64        // processes and threads
+	OOMKills    uint64        // by the kernel's OOM killer, since its start
+	At          time.Time     // when it was measured
+}
+
 // Pull asks for an image.
 type Pull struct {
 	Ref      string // as written: tag and/or digest
@@ -155,8 +192,11 @@ type Spec struct {
 
 	StopSignal string        // "SIGTERM"
 	StopGrace  time.Duration // used when Ensure replaces it
-	LogPath    string        // container output is appended here
-	Labels     map[string]string
+	// LogURI is where the output goes: "binary:///PATH?…" is a logger (see
+	// package logger), "file:///PATH" is appended to. "" is LogPath.
+	LogURI  string
+	LogPath string // file that the output is appended to when LogURI is ""; "" drops it
+	Labels  map[string]string
 }
 
 // Mount is one mount of a container.

@@ -31,17 +31,9 @@ func (r *Runtime) Exec(ctx context.Context, id string, argv []string) (int, erro
 }
 
 func (r *Runtime) exec(ctx context.Context, id string, argv []string) (int, error) {
-	rec, err := r.record(ctx, id)
+	rec, err := r.runningRecord(ctx, id)
 	if err != nil {
 		return 0, err
-	}
-	p, err := r.process(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	// In a frozen container an exec would hang.
-	if rec == nil || p == nil || p.Status != task.Status_RUNNING {
-		return 0, runtime.ErrNotFound
 	}
 	spec, err := execSpec(*rec, argv)
 	if err != nil {
@@ -65,6 +57,23 @@ func (r *Runtime) exec(ctx context.Context, id string, argv []string) (int, erro
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
+}
+
+// runningRecord is the container of id, which is ours and runs. In a frozen one
+// an exec would hang.
+func (r *Runtime) runningRecord(ctx context.Context, id string) (*containers.Container, error) {
+	rec, err := r.record(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.process(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if rec == nil || p == nil || p.Status != task.Status_RUNNING {
+		return nil, runtime.ErrNotFound
+	}
+	return rec, nil
 }
 
 // execSpec is the container's own process with other arguments: same user,

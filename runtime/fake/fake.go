@@ -24,15 +24,17 @@ type Op string
 
 // The operations that can be made to fail.
 const (
-	OpReady     Op = "ready"
-	OpList      Op = "list"
-	OpPull      Op = "pull"
-	OpEnsure    Op = "ensure"
-	OpStop      Op = "stop"
-	OpRemove    Op = "remove"
-	OpWait      Op = "wait"
-	OpExec      Op = "exec"
-	OpSetLabels Op = "setlabels"
+	OpReady      Op = "ready"
+	OpList       Op = "list"
+	OpPull       Op = "pull"
+	OpEnsure     Op = "ensure"
+	OpStop       Op = "stop"
+	OpRemove     Op = "remove"
+	OpWait       Op = "wait"
+	OpExec       Op = "exec"
+	OpExecStream Op = "execstream"
+	OpStats      Op = "stats"
+	OpSetLabels  Op = "setlabels"
 )
 
 // Config is what the machine is like. The zero value is a machine on which
@@ -60,6 +62,10 @@ type Program struct {
 	FailStart  error         // Ensure fails with it, after StartLatency
 	// Exec answers Runtime.Exec; nil answers 0.
 	Exec func(ctx context.Context, argv []string) (int, error)
+	// ExecStream answers Runtime.ExecStream; nil leaves it to Exec.
+	ExecStream func(ctx context.Context, o runtime.ExecOptions) (int, error)
+	// Stats answers Runtime.Stats; nil answers one process that uses nothing.
+	Stats func() runtime.Stats
 }
 
 // Call is one finished call, for assertions on order.
@@ -160,27 +166,6 @@ func (r *Runtime) SetLabels(ctx context.Context, id string, labels map[string]st
 		maps.Copy(i.Labels, labels)
 		return nil
 	}())
-}
-
-// Exec implements runtime.Runtime.
-func (r *Runtime) Exec(ctx context.Context, id string, argv []string) (int, error) {
-	if err := r.admit(ctx, OpExec, id); err != nil {
-		return 0, r.record(OpExec, id, err)
-	}
-	r.mu.Lock()
-	i, err := r.own(id)
-	if err == nil && i.State != runtime.StateRunning {
-		err = runtime.ErrNotFound
-	}
-	r.mu.Unlock()
-	if err != nil {
-		return 0, r.record(OpExec, id, fmt.Errorf("exec in %q: %w", id, err))
-	}
-	if i.program.Exec == nil {
-		return 0, r.record(OpExec, id, nil)
-	}
-	code, err := i.program.Exec(ctx, argv)
-	return code, r.record(OpExec, id, err)
 }
 
 // Events implements runtime.Runtime.
