@@ -83,7 +83,7 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.Spec, rec containers.Cont
 		return runtime.Instance{}, false, nil
 	}
 	changed := map[string]string{}
-	for k, v := range wantedLabels(s) {
+	for k, v := range r.wantedLabels(s) {
 		if !runtime.Counter(k) && rec.Labels[k] != v {
 			changed[k] = v
 			rec.Labels[k] = v
@@ -116,14 +116,22 @@ func (r *Runtime) plan(ctx context.Context, s runtime.Spec) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("encode OCI spec: %w", err)
 	}
-	labels := wantedLabels(s)
+	labels := r.wantedLabels(s)
+	if labels[runtime.LabelStopSignal] == "" && img.config.StopSignal != "" {
+		labels[runtime.LabelStopSignal] = img.config.StopSignal
+	}
 	labels[runtime.LabelImage] = img.digest.String()
 	return plan{Spec: s, image: img, oci: any, labels: labels}, nil
 }
 
-// wantedLabels are those of s, with what Stop has to know of it.
-func wantedLabels(s runtime.Spec) map[string]string {
+// wantedLabels are those of s, with those that make it ours and what Stop has to
+// know of it.
+func (r *Runtime) wantedLabels(s runtime.Spec) map[string]string {
 	labels := permitted(s.Labels)
+	labels[runtime.LabelNode] = r.cfg.Node
+	if labels[runtime.LabelDaemon] == "" {
+		labels[runtime.LabelDaemon] = s.ID
+	}
 	if s.StopSignal != "" {
 		labels[runtime.LabelStopSignal] = s.StopSignal
 	}

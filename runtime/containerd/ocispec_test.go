@@ -266,3 +266,14 @@ func TestCgroupPaths(t *testing.T) {
 		}
 	}
 }
+
+func TestParseSignal(t *testing.T) {
+	for text, want := range map[string]int{
+		"SIGTERM": 15, "term": 15, "15": 15, "SIGRTMIN": 34, "SIGRTMIN+3": 37, "RTMIN+3": 37,
+		"": 0, "SIGX": 0, "0": 0, "65": 0, "SIGRTMIN+40": 0, "SIGRTMIN+x": 0, "-1": 0,
+	} {
+		if got := parseSignal(text); int(got) != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
