@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
@@ -231,8 +232,13 @@ func (r *Runtime) rootfs(ctx context.Context, p plan) ([]mount.Mount, error) {
 	defer cancel()
 	key, parent := snapshotKey(p.ID), p.image.chain.String()
 	mounts, err := r.snapshots().Prepare(ctx, key, parent)
-	if errdefs.IsAlreadyExists(err) {
-		// Left by a call that was cut off, or by hand.
+	// A snapshot of that name was left by a call that was cut off, or by hand;
+	// or containerd was killed in the middle and left a folder under the number
+	// that it gives to this one, which the failure removes ("file exists").
+	for range 2 {
+		if !errdefs.IsAlreadyExists(err) && (err == nil || !strings.Contains(err.Error(), "file exists")) {
+			break
+		}
 		if err = r.snapshots().Remove(ctx, key); err == nil || errdefs.IsNotFound(err) {
 			mounts, err = r.snapshots().Prepare(ctx, key, parent)
 		}
