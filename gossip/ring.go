@@ -293,6 +293,7 @@ func (r *Ring) Forget(name string) {
 	}
 	r.view.forget(name)
 	r.cfg.Book.Forget(name)
+	r.talk.again()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key := range r.admitted {

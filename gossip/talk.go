@@ -177,6 +177,13 @@ func (t *talker) prune(ms []Member) {
 	}
 }
 
+// again asks everybody for everything once more: what was refused may now be taken.
+func (t *talker) again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.with)
+}
+
 // start begins an exchange with m unless one is under way.
 func (t *talker) start(ctx context.Context, wg *sync.WaitGroup, m Member, news bool) {
 	if !t.peers.ready(m.Name) {
