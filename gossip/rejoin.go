@@ -184,10 +184,11 @@ func (r *Ring) joinFailed(addr string, err error) {
 	case strings.Contains(err.Error(), "no installed keys could decrypt"):
 		r.note("key", hostOf(addr), "the answer of "+hostOf(addr)+" could not be decrypted: another ring key?")
 	case len(r.view.list(Alive)) == 0:
-		if i := errors.Unwrap(err); i != nil {
-			err = i
+		cause := err
+		if first := errors.Unwrap(err); first != nil { // memberlist makes a list of one
+			cause = first
 		}
-		r.note("alone", addr, fmt.Sprintf("no other member is in reach; %s: %v", addr, flat(err)))
+		r.note("alone", addr, fmt.Sprintf("no other member is in reach; %s: %v", addr, flat(cause)))
 	}
 }
 
