@@ -144,6 +144,12 @@ func TestMounts(t *testing.T) {
 			t.Errorf("%s: options %s, want %s", target, got, want)
 		}
 	}
+	deep := generate(t, runtime.Spec{Mounts: []runtime.Mount{bind("/a", "rbind", "ro", "rslave"), bind("/b", "bind", "ro"), bind("/c")}}, machine{deepReadOnly: true})
+	for _, m := range deep.Mounts {
+		if got := slices.Contains(m.Options, "rro"); got != (m.Destination == "/a") && strings.HasPrefix(m.Source, "/src") {
+			t.Errorf("%s: read-only with what is below it: %v (%v)", m.Destination, got, m.Options)
+		}
+	}
 	if order["/a"] > order["/a/b/c"] {
 		t.Error("a mount hides one below it")
 	}
@@ -151,7 +157,7 @@ func TestMounts(t *testing.T) {
 		t.Errorf("root propagation %q", spec.Linux.RootfsPropagation)
 	}
 	for _, bad := range []runtime.Mount{{Type: "bind", Source: "rel", Target: "/x"}, bind("/"), bind("rel"), {Type: "nfs", Target: "/x"}} {
-		if _, err := ociMount(bad); err == nil {
+		if _, err := ociMount(bad, machine{}); err == nil {
 			t.Errorf("%+v was accepted", bad)
 		}
 	}
