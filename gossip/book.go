@@ -160,6 +160,12 @@ func (b *Book) Get(id NodeID) (Statement, bool) {
 	return Statement{}, false
 }
 
+// left reports whether a node's newest statement is that it left.
+func (b *Book) left(id NodeID) bool {
+	st, ok := b.Get(id)
+	return ok && st.Left
+}
+
 // Learned returns when the newest statement of a node came in, by this node's clock.
 func (b *Book) Learned(id NodeID) (time.Time, bool) {
 	b.mu.Lock()

@@ -105,21 +105,35 @@ func (h *hooks) NotifyUpdate(n *memberlist.Node) {
 
 // NotifyLeave hears of deaths and of leaves, which memberlist does not tell
 // apart here (it keeps the state in a field that it does not hand out). A node
-// that leaves says so in its own signed statement first.
+// that leaves says so in its own signed statement first: to all of a small ring in
+// person; in a large one the word may still be on its way, so ask for it.
 func (h *hooks) NotifyLeave(n *memberlist.Node) {
-	if h.closed.Load() || n.Name == h.r.cfg.Name {
+	r := h.r
+	if h.closed.Load() || n.Name == r.cfg.Name {
 		return
 	}
-	m, ok := h.r.view.gone(n.Name, Failed)
+	m, ok := r.view.get(n.Name)
 	if !ok {
 		return
 	}
-	h.r.say(func() {
-		if h.r.settle(m).State == Left {
-			h.r.log.Info("member left", "node", m.Name, "addr", m.Addr)
+	if int(r.view.present.Load()) > farewells+1 && !r.cfg.Book.left(m.ID) {
+		r.view.doubted(m.Name)
+		wake(r.talk.ask)
+		return
+	}
+	if m, ok = r.view.gone(n.Name, Failed); ok {
+		r.departed(m)
+	}
+}
+
+// departed logs that a member failed, or left.
+func (r *Ring) departed(m Member) {
+	r.say(func() {
+		if r.settle(m).State == Left {
+			r.log.Info("member left", "node", m.Name, "addr", m.Addr)
 			return
 		}
-		h.r.log.Warn("member failed", "node", m.Name, "addr", m.Addr, "last_seen", m.LastSeen)
+		r.log.Warn("member failed", "node", m.Name, "addr", m.Addr, "last_seen", m.LastSeen)
 	})
 }
 

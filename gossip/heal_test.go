@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,24 +171,23 @@ func TestEmptyStoreIsRefilled(t *testing.T) {
 type liar struct {
 	*sim.Set
 	forge bool
-	n     byte
+	looks atomic.Uint32
 }
 
-func (l *liar) Root() gossip.Hash {
-	l.n++
-	return gossip.Hash{1, l.n}
-}
+func (l *liar) n() byte { return byte(l.looks.Load()) }
+
+func (l *liar) Root() gossip.Hash { return gossip.Hash{1, byte(l.looks.Add(1))} }
 
 func (l *liar) BucketHashes() [gossip.Buckets]gossip.Hash {
 	h := l.Set.BucketHashes()
-	h[l.n] = gossip.Hash{2, l.n}
+	h[l.n()] = gossip.Hash{2, l.n()}
 	return h
 }
 
 func (l *liar) Items(buckets []uint8) []gossip.Item {
 	items := l.Set.Items(buckets)
 	for i := range byte(10) {
-		items = append(items, gossip.Item{Key: "daemon/web", Generation: 1 << 60, Digest: gossip.Hash{3, l.n, i}})
+		items = append(items, gossip.Item{Key: "daemon/web", Generation: 1 << 60, Digest: gossip.Hash{3, l.n(), i}})
 	}
 	return items
 }

@@ -1,8 +1,10 @@
 package gossip_test
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,6 +155,39 @@ func TestLeaveAndRejoin(t *testing.T) {
 	})
 }
 
+// In a ring too large to tell everybody in person, too, nobody who hears of a leave
+// takes it for a failure.
+func TestLeaveLargeRing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRing(t, lan, sim.NodeConfig{})
+		defer r.stop()
+		r.grow(30)
+		gone := r.nodes[sim.Name(7)]
+		if err := gone.Book.Set([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		done := make(chan error, 1)
+		go func() { done <- leave(gone) }()
+		for range 100 {
+			for _, d := range r.nodes {
+				if got := state(d, gone.Name); d != gone && got == gossip.Failed {
+					t.Fatalf("node %s takes it for failed", d.Name)
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for _, d := range r.nodes {
+			if got := state(d, gone.Name); got != gossip.Left {
+				t.Errorf("node %s sees it as %q", d.Name, got)
+			}
+		}
+	})
+}
+
 // Cut off from everybody, a leave still counts, and says that nobody heard.
 func TestLeaveOutOfReach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -182,8 +217,11 @@ func TestLeaveOutOfReach(t *testing.T) {
 // A second machine under a name that is taken is kept out and told of in words.
 func TestNameConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		bound := map[string]gossip.NodeID{}
 		admit := func(m gossip.Member) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if id, ok := bound[m.Name]; ok && id != m.ID {
 				return errors.New("the name belongs to another key")
 			}
@@ -191,14 +229,22 @@ func TestNameConflict(t *testing.T) {
 		}
 		r := newRing(t, lan, sim.NodeConfig{})
 		defer r.stop()
-		r.start(sim.NodeConfig{Name: sim.Name(0), Admit: admit})
+		allow := func(node string, key ed25519.PublicKey) bool {
+			return admit(gossip.Member{Name: node, ID: gossip.MakeNodeID(node, key)}) == nil
+		}
+		r.start(sim.NodeConfig{Name: sim.Name(0), Admit: admit, Allow: allow})
 		r.start(sim.NodeConfig{Name: sim.Name(1), Admit: admit})
+		mu.Lock()
 		for _, d := range r.nodes {
 			bound[d.Name] = d.Book.ID()
 		}
+		mu.Unlock()
 		r.await(30*time.Second, "two are together", func() bool { return r.nodes[sim.Name(0)].Ring.NumAlive() == 2 })
 		r.kill(sim.Name(1))
-		r.start(sim.NodeConfig{Name: sim.Name(1), Key: "another machine", Admit: func(gossip.Member) error { return nil }})
+		r.start(sim.NodeConfig{Name: sim.Name(1), Key: "another machine"})
+		if err := r.nodes[sim.Name(1)].Book.Set([]byte("I am new")); err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Minute)
 		notes := strings.Join(r.nodes[sim.Name(0)].Ring.Notes(), "\n")
 		if !strings.Contains(notes, "node "+sim.Name(1)+" at") || !strings.Contains(notes, "the name belongs to another key") {
@@ -207,9 +253,18 @@ func TestNameConflict(t *testing.T) {
 		if n := r.nodes[sim.Name(0)].Ring.NumAlive(); n != 1 {
 			t.Errorf("%d alive, want the refused node out", n)
 		}
+		mu.Lock()
 		delete(bound, sim.Name(1)) // agentctl forget
+		mu.Unlock()
+		if _, ok := r.nodes[sim.Name(0)].Book.Get(r.nodes[sim.Name(1)].Book.ID()); ok {
+			t.Error("the refused node's word was taken")
+		}
 		r.nodes[sim.Name(0)].Ring.Forget(sim.Name(1))
 		r.await(2*time.Minute, "the new machine is in", func() bool { return r.nodes[sim.Name(0)].Ring.NumAlive() == 2 })
+		r.await(10*time.Second, "its word is taken", func() bool {
+			_, ok := r.nodes[sim.Name(0)].Book.Get(r.nodes[sim.Name(1)].Book.ID())
+			return ok
+		})
 	})
 }
 
@@ -229,6 +284,15 @@ func TestWrongKey(t *testing.T) {
 		if n := wrong.Ring.NumAlive(); n != 1 {
 			t.Errorf("the stranger sees %d nodes", n)
 		}
+		other := r.start(sim.NodeConfig{Name: "foreigner", Label: "another ring"})
+		time.Sleep(30 * time.Second)
+		if notes := strings.Join(r.nodes[sim.Name(0)].Ring.Notes(), "\n"); !strings.Contains(notes, "belongs to another ring") {
+			t.Errorf("notes of a node that a foreigner calls: %q", notes)
+		}
+		if notes := strings.Join(other.Ring.Notes(), "\n"); !strings.Contains(notes, "no other member is in reach") {
+			t.Errorf("notes of the foreigner: %q", notes)
+		}
+		r.kill(other.Name)
 		// Rotation: who has both keys understands both.
 		r.kill(wrong.Name)
 		r.start(sim.NodeConfig{Name: "stranger", Keys: [][]byte{sim.Key(), []byte("another key of thirty-two bytes!")}})

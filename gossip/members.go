@@ -14,7 +14,7 @@ const memberLife = 24 * time.Hour
 // while holding its own lock, so the view's is a leaf: nothing is called under it.
 type view struct {
 	mu sync.Mutex
-	m  map[string]*Member // by name, without this node; guarded by mu
+	m  map[string]*entry // by name, without this node; guarded by mu
 
 	// present counts those that memberlist holds for alive or suspect, this node
 	// included: what its queue asks for under its own lock, where memberlist's
@@ -23,8 +23,15 @@ type view struct {
 	changed chan struct{} // capacity 1
 }
 
+// entry is a member; doubt is set while it is gone and not yet known to have
+// failed or left, in which case it counts as suspect.
+type entry struct {
+	Member
+	doubt time.Time
+}
+
 func newView() *view {
-	v := &view{m: make(map[string]*Member), changed: make(chan struct{}, 1)}
+	v := &view{m: make(map[string]*entry), changed: make(chan struct{}, 1)}
 	v.present.Store(1)
 	return v
 }
@@ -41,7 +48,7 @@ func (v *view) set(m Member) (was MemberState) {
 			m.Since = old.Since
 		}
 	}
-	v.m[m.Name] = &m
+	v.m[m.Name] = &entry{Member: m}
 	v.count()
 	return was
 }
@@ -54,11 +61,50 @@ func (v *view) gone(name string, to MemberState) (m Member, ok bool) {
 	if !ok {
 		return Member{}, false
 	}
+	e.doubt = time.Time{}
 	if e.State != to {
 		e.State, e.Since = to, time.Now()
 	}
 	v.count()
-	return *e, true
+	return e.Member, true
+}
+
+// doubted marks a member as gone for a reason that is yet to be learned.
+func (v *view) doubted(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e, ok := v.m[name]; ok && e.State != Failed && e.State != Left {
+		e.doubt = time.Now()
+		if e.State != Suspect {
+			e.State, e.Since = Suspect, e.doubt
+		}
+		v.count()
+	}
+}
+
+func (v *view) isDoubted(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, ok := v.m[name]
+	return ok && !e.doubt.IsZero()
+}
+
+// decide returns the members that have been doubted for d, as failed.
+func (v *view) decide(d time.Duration) []Member {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var ms []Member
+	for _, e := range v.m {
+		if !e.doubt.IsZero() && time.Since(e.doubt) >= d {
+			e.doubt = time.Time{}
+			e.State, e.Since = Failed, time.Now()
+			ms = append(ms, e.Member)
+		}
+	}
+	if len(ms) > 0 {
+		v.count()
+	}
+	return ms
 }
 
 // suspect marks an alive member as one that did not answer.
@@ -82,7 +128,7 @@ func (v *view) refute(name string, id NodeID, seen bool) {
 	if seen {
 		e.LastSeen = time.Now()
 	}
-	if e.State == Suspect {
+	if e.State == Suspect && e.doubt.IsZero() {
 		e.State, e.Since = Alive, time.Now()
 		wake(v.changed)
 	}
@@ -119,7 +165,7 @@ func (v *view) get(name string) (Member, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if e, ok := v.m[name]; ok {
-		return *e, true
+		return e.Member, true
 	}
 	return Member{}, false
 }
@@ -130,11 +176,11 @@ func (v *view) list(states ...MemberState) []Member {
 	ms := make([]Member, 0, len(v.m))
 	for _, e := range v.m {
 		if len(states) == 0 {
-			ms = append(ms, *e)
+			ms = append(ms, e.Member)
 		}
 		for _, s := range states {
 			if e.State == s {
-				ms = append(ms, *e)
+				ms = append(ms, e.Member)
 			}
 		}
 	}
@@ -172,7 +218,7 @@ func (v *view) lost() {
 	defer v.mu.Unlock()
 	for _, e := range v.m {
 		if e.State == Alive || e.State == Suspect {
-			e.State, e.Since = Failed, time.Now()
+			e.State, e.Since, e.doubt = Failed, time.Now(), time.Time{}
 		}
 	}
 	v.count()

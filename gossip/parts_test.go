@@ -19,11 +19,11 @@ func TestBackoff(t *testing.T) {
 			if got := b.fail("a"); got != want*time.Second {
 				t.Errorf("failure %d waits %s, want %ds", i, got, want)
 			}
-			time.Sleep(want*time.Second - 1)
+			time.Sleep(want*time.Second - time.Millisecond)
 			if b.ready("a") {
 				t.Errorf("failure %d: ready too early", i)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Millisecond)
 		}
 		for range 100 { // far beyond what a shift can hold
 			if got := b.fail("a"); got != 10*time.Second {
@@ -193,6 +193,31 @@ func TestConfigCheck(t *testing.T) {
 		change(&c)
 		if _, err := New(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error that says %q, got %v", want, err)
+		}
+	}
+}
+
+// What memberlist only says in its log is put in words. The lines are its own,
+// of the version in go.mod.
+func TestLogLines(t *testing.T) {
+	for _, c := range []struct{ line, note string }{
+		{"[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=10.0.0.9:7946", "a packet from 10.0.0.9 could not be decrypted: another ring key?"},
+		{"[ERR] memberlist: failed to receive: no installed keys could decrypt the message from=10.0.0.9:41234", "a packet from 10.0.0.9 could not be decrypted: another ring key?"},
+		{"[ERR] memberlist: failed to receive: encryption is configured but remote state is not encrypted from=10.0.0.9:41234", "a packet from 10.0.0.9 was not encrypted: is something else sending to this port?"},
+		{"[ERR] memberlist: discarding packet with unacceptable label \"beef\": from=10.0.0.9:7946", "a packet from 10.0.0.9 belongs to another ring"},
+		{"[WARN] memberlist: Was able to connect to web-2 over TCP but UDP probes failed, network may be misconfigured", "node web-2 answers over TCP but not over UDP: does a firewall drop UDP between us?"},
+		{"[DEBUG] memberlist: Stream connection from=10.0.0.9:41234", ""},
+	} {
+		r, err := New(Config{Name: "a", Keys: [][]byte{make([]byte, 32)}, Source: nopSource{}, Exchanger: nopExchanger{}, Book: testBook("a", 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &hooks{r: r}
+		for range 3 {
+			h.logger().Println(c.line)
+		}
+		if got := strings.Join(r.Notes(), "|"); got != c.note {
+			t.Errorf("%s\nbecame %q\nwant   %q", c.line, got, c.note)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func (r *Ring) rejoin(ctx context.Context) {
 		n = 3
 	}
 	var targets []string
-	targets = append(targets, r.pick(r.known.list(), n, present)...)
+	targets = append(targets, r.pick(r.absent(), n, present)...)
 	targets = append(targets, r.pickSeeds(ctx, n, present)...)
 	slices.Sort(targets)
 	targets = slices.Compact(targets)
@@ -159,6 +159,23 @@ func (r *Ring) rejoin(ctx context.Context) {
 	wg.Wait()
 }
 
+// absent returns where to look for peers: every other time only where members
+// were within a day, lest they drown in addresses that nobody has any more.
+func (r *Ring) absent() []string {
+	failed := r.view.list(Failed)
+	r.mu.Lock()
+	recent := len(failed) > 0 && r.rng.IntN(2) == 0
+	r.mu.Unlock()
+	if !recent {
+		return r.known.list()
+	}
+	addrs := make([]string, 0, len(failed))
+	for _, m := range failed {
+		addrs = append(addrs, m.Addr)
+	}
+	return addrs
+}
+
 // joinFailed says what a failed attempt means. A peer that is just not there is
 // no more than what the membership tells anyway, unless this node is alone.
 func (r *Ring) joinFailed(addr string, err error) {
@@ -167,10 +184,11 @@ func (r *Ring) joinFailed(addr string, err error) {
 	case strings.Contains(err.Error(), "no installed keys could decrypt"):
 		r.note("key", hostOf(addr), "the answer of "+hostOf(addr)+" could not be decrypted: another ring key?")
 	case len(r.view.list(Alive)) == 0:
-		if i := errors.Unwrap(err); i != nil {
-			err = i
+		cause := err
+		if first := errors.Unwrap(err); first != nil { // memberlist makes a list of one
+			cause = first
 		}
-		r.note("alone", addr, fmt.Sprintf("no other member is in reach; %s: %v", addr, flat(err)))
+		r.note("alone", addr, fmt.Sprintf("no other member is in reach; %s: %v", addr, flat(cause)))
 	}
 }
 

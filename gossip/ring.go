@@ -174,6 +174,9 @@ func (r *Ring) housekeep(ctx context.Context) {
 		case <-t.C:
 		}
 		r.refresh()
+		for _, m := range r.view.decide(spread) {
+			r.departed(m)
+		}
 		if n%10 == 0 {
 			r.savePeers()
 		}
@@ -272,11 +275,12 @@ func (r *Ring) Members() []Member {
 
 // settle tells a member that left from one that failed, by its own signed word.
 func (r *Ring) settle(m Member) Member {
-	if m.State != Failed {
-		return m
-	}
-	if st, ok := r.cfg.Book.Get(m.ID); ok && st.Left {
+	gone := m.State == Failed || (m.State == Suspect && r.view.isDoubted(m.Name))
+	if gone && r.cfg.Book.left(m.ID) {
 		r.known.drop(m.Addr)
+		if m.State == Suspect { // nobody else will log it
+			r.say(func() { r.log.Info("member left", "node", m.Name, "addr", m.Addr) })
+		}
 		if left, ok := r.view.gone(m.Name, Left); ok {
 			return left
 		}
@@ -293,6 +297,7 @@ func (r *Ring) Forget(name string) {
 	}
 	r.view.forget(name)
 	r.cfg.Book.Forget(name)
+	r.talk.again()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key := range r.admitted {

@@ -36,6 +36,7 @@ type talker struct {
 	peers *backoff
 
 	met chan struct{} // capacity 1: somebody joined
+	ask chan struct{} // capacity 1: news is missing that others have
 
 	mu   sync.Mutex
 	with map[NodeID]*talk // guarded by mu
@@ -54,7 +55,7 @@ type talk struct {
 func newTalker(r *Ring) *talker {
 	return &talker{
 		r: r, peers: newBackoff(talkBackoff, maxTalkBackoff, maxStatements),
-		met: make(chan struct{}, 1), with: make(map[NodeID]*talk),
+		met: make(chan struct{}, 1), ask: make(chan struct{}, 1), with: make(map[NodeID]*talk),
 	}
 }
 
@@ -91,6 +92,10 @@ func (t *talker) run(ctx context.Context) {
 			greet.Reset(greetPause)
 		case <-greet.C:
 			t.greet(ctx, &wg)
+		case <-t.ask:
+			for _, m := range t.r.some(t.r.view.list(Alive), relays) {
+				t.start(ctx, &wg, m, false)
+			}
 		case <-turn.C:
 			turn.Reset(t.r.jitter(t.r.cfg.Tuning.Exchange))
 			if m, ok := t.partner(n); ok {
@@ -175,6 +180,13 @@ func (t *talker) prune(ms []Member) {
 			delete(t.with, id)
 		}
 	}
+}
+
+// again asks everybody for everything once more: what was refused may now be taken.
+func (t *talker) again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.with)
 }
 
 // start begins an exchange with m unless one is under way.

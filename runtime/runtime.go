@@ -39,15 +39,17 @@ type Runtime interface {
 	// Containers of others in the same namespace are never in it.
 	List(ctx context.Context) ([]Instance, error)
 	// Pull makes the image present (by policy p.Policy) and returns its
-	// manifest digest. It never stops or starts anything. progress may be nil.
+	// digest: what the reference resolves to, so the index's for a multi-platform
+	// image. It never stops or starts anything.
 	Pull(ctx context.Context, p Pull) (digest string, err error)
 	// Ensure makes exactly one container of s run, from whatever half-state it
 	// finds. A container that already runs with the same Labels.Digest is
 	// adopted: its processes are untouched (a paused one goes on), its labels
 	// are brought up to date except the counters (see Counter). One with another
 	// digest is stopped with its own signal and grace and replaced. One that does
-	// not run is made anew, from a fresh root file system; see MergeLabels. The image must be present (see Pull). Cancelling ctx stops
-	// the waiting, never a lifecycle call under way.
+	// not run is made anew, from a fresh root file system; see MergeLabels. The
+	// image must be present (see Pull). Cancelling ctx stops the waiting, never
+	// a lifecycle call under way.
 	Ensure(ctx context.Context, s Spec) (Instance, error)
 	// Stop ends the container's processes: its stop signal, then SIGKILL after
 	// grace. The record stays, so that the exit can be read. Stopping what is

@@ -121,7 +121,7 @@ func ownBuild() build {
 		}
 	}
 	if b.Version == "" {
-		b.Version = "devel"
+		b.Version = "0.1.0-dev"
 	}
 	return b
 }

@@ -26,9 +26,11 @@ type NodeConfig struct {
 	Peers  []string // addresses remembered from an earlier run
 	Boot   uint64   // of the book; default: the virtual time
 	Left   bool
-	Mute   bool // send no hints of news
-	Silent bool // exchange no statements by turns: for rings where only records matter
-	Keys   [][]byte
+	Mute   bool     // send no hints of news
+	Silent bool     // exchange no statements by turns: for rings where only records matter
+	Keys   [][]byte // default: Key
+	Label  string   // default: Label
+	Allow  func(node string, key ed25519.PublicKey) bool
 	Admit  func(gossip.Member) error
 	Log    *slog.Logger
 }
@@ -70,10 +72,13 @@ func (n *Net) Start(cfg NodeConfig) (*Node, error) {
 	if cfg.Keys == nil {
 		cfg.Keys = [][]byte{Key()}
 	}
+	if cfg.Label == "" {
+		cfg.Label = Label
+	}
 	h := n.host(cfg.Name)
 	key := NodeKey(cfg.Key)
 	d := &Node{Name: cfg.Name, Source: cfg.Source, net: n, done: make(chan error, 1), peers: cfg.Peers}
-	d.Book = gossip.NewBook(gossip.BookConfig{Name: cfg.Name, Key: key, Boot: cfg.Boot, Log: cfg.Log})
+	d.Book = gossip.NewBook(gossip.BookConfig{Name: cfg.Name, Key: key, Boot: cfg.Boot, Allow: cfg.Allow, Log: cfg.Log})
 	var seeds []string
 	for _, s := range cfg.Seeds {
 		seeds = append(seeds, n.Addr(s))
@@ -87,7 +92,7 @@ func (n *Net) Start(cfg NodeConfig) (*Node, error) {
 		tuning.Exchange = time.Hour
 	}
 	ring, err := gossip.New(gossip.Config{
-		Name: cfg.Name, ID: d.Book.ID(), Label: Label, Keys: cfg.Keys,
+		Name: cfg.Name, ID: d.Book.ID(), Label: cfg.Label, Keys: cfg.Keys,
 		Bind: h.addr.String(), PeerAddr: ":7947", Version: "sim",
 		Seeds: seeds, Peers: cfg.Peers, SavePeers: d.savePeers, Left: cfg.Left,
 		Source: cfg.Source, Exchanger: &exchanger{n: n, from: cfg.Name}, Book: d.Book,

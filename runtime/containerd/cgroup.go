@@ -167,6 +167,9 @@ func (r *Runtime) emptyCgroup(ctx context.Context, id string) error {
 		if len(pids) == 0 {
 			break
 		}
+		if r.base.Err() != nil {
+			return errClosed // whoever comes next may own what runs there
+		}
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: %d did not end %v after SIGKILL; hanging in the kernel?", runtime.ErrStray, pids, strayLimit)
 		}

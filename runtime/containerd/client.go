@@ -148,7 +148,7 @@ func (r *Runtime) Ready(ctx context.Context) error {
 	}
 	ok, err := r.client.IsServing(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %s accepts connections but does not answer as containerd does (%v); hung, starting, or not containerd? see: systemctl status containerd",
+		return fmt.Errorf("%w: %s accepts connections but does not answer as containerd does (%w); hung, starting, or not containerd? see: systemctl status containerd",
 			runtime.ErrUnavailable, r.cfg.Address, err)
 	}
 	if !ok {
@@ -189,10 +189,13 @@ func notSocket(path string) bool {
 // Close implements runtime.Runtime. It waits a while for lifecycle calls under
 // way: a call that is cut off may leave an id wedged until it is mended.
 func (r *Runtime) Close() error {
-	if r.base.Err() != nil {
+	r.mu.Lock()
+	closed := r.base.Err() != nil
+	r.stop() // under mu: see spawn
+	r.mu.Unlock()
+	if closed {
 		return nil
 	}
-	r.stop()
 	done := make(chan struct{})
 	go func() {
 		r.running.Wait()
@@ -207,6 +210,20 @@ func (r *Runtime) Close() error {
 	}
 	return r.client.Close()
 }
+
+// spawn runs f in a goroutine that Close waits for; false after Close.
+func (r *Runtime) spawn(f func()) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.base.Err() != nil {
+		return false
+	}
+	r.running.Go(f)
+	return true
+}
+
+// errClosed is what calls answer after Close.
+var errClosed = fmt.Errorf("%w: the connection was closed", runtime.ErrUnavailable)
 
 func (r *Runtime) tasks() tasks.TasksClient { return r.client.TaskService() }
 

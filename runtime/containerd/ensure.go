@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
@@ -83,7 +84,7 @@ func (r *Runtime) adopt(ctx context.Context, s runtime.Spec, rec containers.Cont
 		return runtime.Instance{}, false, nil
 	}
 	changed := map[string]string{}
-	for k, v := range wantedLabels(s) {
+	for k, v := range r.wantedLabels(s) {
 		if !runtime.Counter(k) && rec.Labels[k] != v {
 			changed[k] = v
 			rec.Labels[k] = v
@@ -116,14 +117,22 @@ func (r *Runtime) plan(ctx context.Context, s runtime.Spec) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("encode OCI spec: %w", err)
 	}
-	labels := wantedLabels(s)
+	labels := r.wantedLabels(s)
+	if labels[runtime.LabelStopSignal] == "" && img.config.StopSignal != "" {
+		labels[runtime.LabelStopSignal] = img.config.StopSignal
+	}
 	labels[runtime.LabelImage] = img.digest.String()
 	return plan{Spec: s, image: img, oci: any, labels: labels}, nil
 }
 
-// wantedLabels are those of s, with what Stop has to know of it.
-func wantedLabels(s runtime.Spec) map[string]string {
+// wantedLabels are those of s, with those that make it ours and what Stop has to
+// know of it.
+func (r *Runtime) wantedLabels(s runtime.Spec) map[string]string {
 	labels := permitted(s.Labels)
+	labels[runtime.LabelNode] = r.cfg.Node
+	if labels[runtime.LabelDaemon] == "" {
+		labels[runtime.LabelDaemon] = s.ID
+	}
 	if s.StopSignal != "" {
 		labels[runtime.LabelStopSignal] = s.StopSignal
 	}
@@ -223,8 +232,13 @@ func (r *Runtime) rootfs(ctx context.Context, p plan) ([]mount.Mount, error) {
 	defer cancel()
 	key, parent := snapshotKey(p.ID), p.image.chain.String()
 	mounts, err := r.snapshots().Prepare(ctx, key, parent)
-	if errdefs.IsAlreadyExists(err) {
-		// Left by a call that was cut off, or by hand.
+	// A snapshot of that name was left by a call that was cut off, or by hand;
+	// or containerd was killed in the middle and left a folder under the number
+	// that it gives to this one, which the failure removes ("file exists").
+	for range 2 {
+		if !errdefs.IsAlreadyExists(err) && (err == nil || !strings.Contains(err.Error(), "file exists")) {
+			break
+		}
 		if err = r.snapshots().Remove(ctx, key); err == nil || errdefs.IsNotFound(err) {
 			mounts, err = r.snapshots().Prepare(ctx, key, parent)
 		}

@@ -20,7 +20,7 @@ func (r *Runtime) Events(ctx context.Context) <-chan struct{} {
 	ch := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(r.base, cancel)
-	r.running.Go(func() {
+	if !r.spawn(func() {
 		defer stop()
 		defer cancel()
 		for ctx.Err() == nil {
@@ -33,7 +33,10 @@ func (r *Runtime) Events(ctx context.Context) <-chan struct{} {
 				return
 			}
 		}
-	})
+	}) {
+		stop()
+		cancel()
+	}
 	return ch
 }
 

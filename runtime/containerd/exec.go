@@ -47,10 +47,12 @@ func (r *Runtime) exec(ctx context.Context, id string, argv []string) (int, erro
 	done := make(chan result, 1)
 	// The calls are made apart, so that a hung containerd cannot hold the caller
 	// beyond ctx, and none of them is cut off.
-	r.running.Go(func() {
+	if !r.spawn(func() {
 		code, err := r.runExec(ctx, id, execID, spec)
 		done <- result{code, err}
-	})
+	}) {
+		return 0, errClosed
+	}
 	select {
 	case res := <-done:
 		return res.code, res.err

@@ -3,6 +3,7 @@ package containerd
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -33,6 +34,8 @@ var shared struct {
 	server *lab.Containerd
 	images []lab.Image
 }
+
+var serverBinary = flag.String("containerd", "", "containerd to test against; its shim is looked for beside it")
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -65,7 +68,9 @@ func startShared() error {
 	if err := lab.WriteArchive(filepath.Join(shared.dir, "testd.tar"), shared.images[0]); err != nil {
 		return err
 	}
-	shared.server, err = lab.StartContainerd(ctx, lab.ContainerdConfig{Dir: filepath.Join(shared.dir, "c"), ID: filepath.Base(shared.dir)})
+	shared.server, err = lab.StartContainerd(ctx, lab.ContainerdConfig{
+		Dir: filepath.Join(shared.dir, "c"), ID: filepath.Base(shared.dir), Binary: *serverBinary,
+	})
 	return err
 }
 

@@ -71,9 +71,6 @@ func alone[T any](ctx context.Context, r *Runtime, id string, f func(ctx context
 	if err := ctx.Err(); err != nil {
 		return zero, err
 	}
-	if err := r.base.Err(); err != nil {
-		return zero, fmt.Errorf("%w: connection closed", runtime.ErrUnavailable)
-	}
 	unlock, err := r.lock(ctx, id)
 	if err != nil {
 		return zero, err
@@ -83,11 +80,14 @@ func alone[T any](ctx context.Context, r *Runtime, id string, f func(ctx context
 		err   error
 	}
 	done := make(chan result, 1)
-	r.running.Go(func() {
+	if !r.spawn(func() {
 		defer unlock()
 		v, err := f(ctx)
 		done <- result{v, err}
-	})
+	}) {
+		unlock()
+		return zero, errClosed
+	}
 	select {
 	case res := <-done:
 		if res.err != nil && ctx.Err() != nil {
@@ -117,6 +117,9 @@ func translate(err error) error {
 	}
 	// The server sees our deadline too, and may answer "context deadline
 	// exceeded: unknown" just before it passes here; so may a shim that hangs.
+	if errors.Is(err, context.Canceled) && strings.Contains(err.Error(), "connection is closing") {
+		return errClosed
+	}
 	if errdefs.IsUnavailable(err) || errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
 		return fmt.Errorf("%w: %s", runtime.ErrUnavailable, message(err))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/agentd/agentd/runtime"
 )
@@ -37,7 +38,7 @@ func withMounts(s runtime.Spec, m machine) oci.SpecOpts {
 			}
 		}
 		for _, w := range s.Mounts {
-			one, err := ociMount(w)
+			one, err := ociMount(w, m)
 			if err != nil {
 				return err
 			}
@@ -60,7 +61,7 @@ func withMounts(s runtime.Spec, m machine) oci.SpecOpts {
 
 func depth(path string) int { return strings.Count(filepath.Clean(path), "/") }
 
-func ociMount(m runtime.Mount) (specs.Mount, error) {
+func ociMount(m runtime.Mount, on machine) (specs.Mount, error) {
 	if !filepath.IsAbs(m.Target) || filepath.Clean(m.Target) == "/" {
 		return specs.Mount{}, fmt.Errorf("mount target %q: has to be an absolute path below /", m.Target)
 	}
@@ -82,6 +83,9 @@ func ociMount(m runtime.Mount) (specs.Mount, error) {
 		if !has("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable") {
 			out.Options = append(out.Options, "rprivate")
 		}
+		if has("rbind") && readOnly(out.Options) && on.deepReadOnly {
+			out.Options = append(out.Options, "rro")
+		}
 	case "tmpfs":
 		out.Source = "tmpfs"
 		for _, o := range []string{"nosuid", "nodev"} {
@@ -96,6 +100,37 @@ func ociMount(m runtime.Mount) (specs.Mount, error) {
 		return specs.Mount{}, fmt.Errorf("mount %q: type %q is neither bind nor tmpfs", m.Target, m.Type)
 	}
 	return out, nil
+}
+
+// readOnly reports whether the last word on writing is no.
+func readOnly(options []string) (ro bool) {
+	for _, o := range options {
+		switch o {
+		case "ro", "rro":
+			ro = true
+		case "rw":
+			ro = false
+		}
+	}
+	return ro
+}
+
+// recursiveReadOnly reports whether "rro" works: "ro" makes only the mount
+// itself read-only, and leaves what is mounted below it (/run, /dev/shm)
+// writable. It wants mount_setattr(2), Linux 5.12, and runc 1.1, which every
+// containerd that we support ships. On an older kernel such a mount protects
+// only its own file system. What the host mounts later below an rslave mount
+// arrives as the host has it, on any kernel.
+func recursiveReadOnly() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 5 || major == 5 && minor >= 12
 }
 
 // rootPropagation is what the root needs for a mount's propagation to work.

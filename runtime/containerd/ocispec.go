@@ -26,7 +26,9 @@ type machine struct {
 	caps        []string // what containerd may give at most
 	hosts       bool     // /etc/hosts exists
 	resolv      bool     // /etc/resolv.conf exists
-	user        specs.User
+	// deepReadOnly: a mount can be made read-only with all that is below it.
+	deepReadOnly bool
+	user         specs.User
 }
 
 // buildSpec is the OCI spec of s. Nothing of the image but its configuration's
@@ -38,7 +40,7 @@ func (r *Runtime) buildSpec(ctx context.Context, s runtime.Spec, img image) (*sp
 	}
 	m := machine{
 		cgroupsPath: r.cgroupsPath(s.ID), unified: r.cgroups.unified, swapLimit: r.cgroups.swapLimit(),
-		hosts: exists("/etc/hosts"), resolv: exists("/etc/resolv.conf"), user: who,
+		hosts: exists("/etc/hosts"), resolv: exists("/etc/resolv.conf"), deepReadOnly: recursiveReadOnly(), user: who,
 	}
 	if s.Privileged {
 		if m.caps, err = r.serverCapabilities(); err != nil {

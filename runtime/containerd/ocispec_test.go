@@ -144,6 +144,12 @@ func TestMounts(t *testing.T) {
 			t.Errorf("%s: options %s, want %s", target, got, want)
 		}
 	}
+	deep := generate(t, runtime.Spec{Mounts: []runtime.Mount{bind("/a", "rbind", "ro", "rslave"), bind("/b", "bind", "ro"), bind("/c")}}, machine{deepReadOnly: true})
+	for _, m := range deep.Mounts {
+		if got := slices.Contains(m.Options, "rro"); got != (m.Destination == "/a") && strings.HasPrefix(m.Source, "/src") {
+			t.Errorf("%s: read-only with what is below it: %v (%v)", m.Destination, got, m.Options)
+		}
+	}
 	if order["/a"] > order["/a/b/c"] {
 		t.Error("a mount hides one below it")
 	}
@@ -151,7 +157,7 @@ func TestMounts(t *testing.T) {
 		t.Errorf("root propagation %q", spec.Linux.RootfsPropagation)
 	}
 	for _, bad := range []runtime.Mount{{Type: "bind", Source: "rel", Target: "/x"}, bind("/"), bind("rel"), {Type: "nfs", Target: "/x"}} {
-		if _, err := ociMount(bad); err == nil {
+		if _, err := ociMount(bad, machine{}); err == nil {
 			t.Errorf("%+v was accepted", bad)
 		}
 	}
@@ -263,6 +269,17 @@ func TestCgroupPaths(t *testing.T) {
 				t.Errorf("%v and %s share %s", c, other, p)
 			}
 			seen[p] = c[0] + " " + c[1]
+		}
+	}
+}
+
+func TestParseSignal(t *testing.T) {
+	for text, want := range map[string]int{
+		"SIGTERM": 15, "term": 15, "15": 15, "SIGRTMIN": 34, "SIGRTMIN+3": 37, "RTMIN+3": 37,
+		"": 0, "SIGX": 0, "0": 0, "65": 0, "SIGRTMIN+40": 0, "SIGRTMIN+x": 0, "-1": 0,
+	} {
+		if got := parseSignal(text); int(got) != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
 		}
 	}
 }

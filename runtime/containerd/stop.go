@@ -3,6 +3,8 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,11 +58,29 @@ func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) (run
 // stopSignal is what the container was made with; SIGTERM by default.
 func stopSignal(rec *containers.Container) syscall.Signal {
 	if rec != nil {
-		if sig := unix.SignalNum(rec.Labels[runtime.LabelStopSignal]); sig != 0 {
+		if sig := parseSignal(rec.Labels[runtime.LabelStopSignal]); sig != 0 {
 			return sig
 		}
 	}
 	return unix.SIGTERM
+}
+
+// parseSignal reads "SIGTERM", "TERM", "15" and "SIGRTMIN+3", which is how an
+// init like systemd is told to stop; 0 when it means nothing.
+func parseSignal(text string) syscall.Signal {
+	const rtmin, most = 34, 64 // as glibc counts them; the first two are its own
+	if n, err := strconv.Atoi(text); err == nil && n > 0 && n <= most {
+		return syscall.Signal(n)
+	}
+	name := "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	if plus, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
+		n, err := strconv.Atoi(strings.TrimPrefix(plus, "+"))
+		if plus == "" || err == nil && n >= 0 && rtmin+n <= most {
+			return syscall.Signal(rtmin + n)
+		}
+		return 0
+	}
+	return unix.SignalNum(name)
 }
 
 // stopGrace is what the container was made with.

@@ -38,6 +38,8 @@ func (r *Runtime) wait(ctx context.Context, id string) (runtime.Exit, error) {
 		switch {
 		case ctx.Err() != nil:
 			return runtime.Exit{}, ctx.Err()
+		case r.base.Err() != nil:
+			return runtime.Exit{}, errClosed
 		case err != nil:
 			if perr := pause(ctx, retry); perr != nil {
 				return runtime.Exit{}, perr
