@@ -80,6 +80,8 @@ func plain(rv reflect.Value, keep func(reflect.StructField) bool) any {
 		return int64(v)
 	}
 	switch rv.Kind() {
+	case reflect.Pointer:
+		return plain(rv.Elem(), keep)
 	case reflect.Struct:
 		return tableOf(rv, keep)
 	case reflect.Slice:
@@ -116,13 +118,13 @@ func Decode(b []byte) (Daemon, error) {
 		return Daemon{}, fmt.Errorf("decode daemon: schema %d: %w", v, ErrNewer)
 	}
 	delete(m, "schema")
-	d := Defaults()
+	var errs strict.Errors
+	table := strict.FromMap(m, &errs).Root()
+	d := defaultsOf(table.Text("type"))
 	if nonce, ok := m[nonceKey].(string); ok {
 		d.RestartNonce = nonce
 		delete(m, nonceKey)
 	}
-	var errs strict.Errors
-	table := strict.FromMap(m, &errs).Root()
 	table.Decode(&d, schema)
 	check(d, table)
 	if err := errs.Err(); err != nil {

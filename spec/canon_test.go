@@ -49,8 +49,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a key of a newer agentd", `{"schema":1,"name":"x","image":"x","shiny":true}`, true},
 		{"a nested one", `{"schema":1,"name":"x","image":"x","restart":{"shiny":1}}`, true},
 		{"a key that is known and not built yet", `{"schema":1,"name":"x","image":"x","update":{"canary":1}}`, true},
-		{"a job", `{"schema":1,"name":"x","image":"x","type":"job"}`, true},
-		{"a template", `{"schema":1,"name":"x","image":"x","args":["{{ node.name }}"]}`, true},
+		{"a probe of a newer agentd", `{"schema":1,"name":"x","image":"x","health":{"liveness":{"grpc":"x"}}}`, true},
+		{"a probe that asks nothing", `{"schema":1,"name":"x","image":"x","health":{"liveness":{}}}`, false},
+		{"an unknown expression", `{"schema":1,"name":"x","image":"x","args":["{{ node.shoe }}"]}`, false},
 		{"a newer schema", `{"schema":2,"name":"x"}`, true},
 		{"no schema", `{"name":"x","image":"x"}`, false},
 		{"no image", `{"schema":1,"name":"x"}`, false},
@@ -176,13 +177,20 @@ func eachLeaf(t *testing.T, visit func(path string, outside bool, set func(*spec
 				m.SetMapIndex(reflect.ValueOf("key"), v)
 				at(d).Set(m)
 			})
+		case reflect.Pointer:
+			walk(rt.Elem(), path, outside, func(d *spec.Daemon) reflect.Value {
+				if at(d).IsNil() {
+					at(d).Set(reflect.New(rt.Elem()))
+				}
+				return at(d).Elem()
+			})
 		default:
 			leaves++
 			visit(path, outside, func(d *spec.Daemon) { other(t, at(d)) })
 		}
 	}
 	walk(reflect.TypeFor[spec.Daemon](), "", false, func(d *spec.Daemon) reflect.Value { return reflect.ValueOf(d).Elem() })
-	if leaves < 35 {
+	if leaves < 90 {
 		t.Errorf("only %d fields were visited", leaves)
 	}
 }

@@ -74,22 +74,28 @@ func reordered(path string, old, new []string) []Change {
 // leaves are the values of a daemon by path.
 type leaves struct {
 	order   []string
-	values  map[string]string
+	values  map[string]string // as TOML
+	shown   map[string]string // texts without quotes
 	running map[string]bool
 }
 
+func newLeaves() *leaves {
+	return &leaves{values: map[string]string{}, shown: map[string]string{}, running: map[string]bool{}}
+}
+
 func flatten(d Daemon) *leaves {
-	l := &leaves{values: map[string]string{}, running: map[string]bool{}}
+	l := newLeaves()
 	l.table("", reflect.ValueOf(d.WithDefaults()), true)
 	if d.RestartNonce != "" {
-		l.add(nonceKey, strict.Quote(d.RestartNonce), true)
+		l.add(nonceKey, reflect.ValueOf(d.RestartNonce), true)
 	}
 	return l
 }
 
-func (l *leaves) add(path, value string, running bool) {
+func (l *leaves) add(path string, value reflect.Value, running bool) {
 	l.order = append(l.order, path)
-	l.values[path] = value
+	l.values[path] = display(value)
+	l.shown[path] = shown(value)
 	l.running[path] = running
 }
 
@@ -101,19 +107,22 @@ func (l *leaves) table(path string, rv reflect.Value, running bool) {
 			continue
 		}
 		at, runs := strict.Join(path, tag), running && field.Tag.Get("digest") != "-"
+		if f.Kind() == reflect.Pointer {
+			f = f.Elem()
+		}
 		switch {
 		case f.Kind() == reflect.Struct:
 			l.table(at, f, runs)
 		case f.Kind() == reflect.Map:
 			for _, k := range sortedKeys(f) {
-				l.add(strict.Join(at, k), display(f.MapIndex(reflect.ValueOf(k))), runs)
+				l.add(strict.Join(at, k), f.MapIndex(reflect.ValueOf(k)), runs)
 			}
 		case isTable(f):
 			for i := range f.Len() {
 				l.table(fmt.Sprintf("%s[%s]", at, elementKey(f.Index(i), i)), f.Index(i), runs)
 			}
 		default:
-			l.add(at, display(f), runs)
+			l.add(at, f, runs)
 		}
 	}
 }
@@ -132,14 +141,28 @@ func elementKey(rv reflect.Value, i int) string {
 
 // display returns a value for people: long texts by length and hash.
 func display(rv reflect.Value) string {
-	const most = 80
-	if rv.Kind() == reflect.String {
-		if s := rv.String(); len(s) > most || strings.Contains(s, "\n") {
-			sum := sha256.Sum256([]byte(s))
-			return fmt.Sprintf("%d bytes, sha256 %s", len(s), hex.EncodeToString(sum[:])[:12])
-		}
+	if rv.Kind() == reflect.String && isLong(rv.String()) {
+		return shown(rv)
 	}
 	return formatValue(rv)
+}
+
+// shown returns a value for those who know its type: a short text as it is.
+func shown(rv reflect.Value) string {
+	if rv.Kind() != reflect.String {
+		return formatValue(rv)
+	}
+	s := rv.String()
+	if !isLong(s) {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return fmt.Sprintf("%d bytes, sha256 %s", len(s), hex.EncodeToString(sum[:])[:12])
+}
+
+func isLong(s string) bool {
+	const most = 80
+	return len(s) > most || strings.Contains(s, "\n")
 }
 
 // ranks numbers the top-level keys in the order of Daemon's fields.

@@ -32,6 +32,9 @@ func formatTable(b *bytes.Buffer, path string, rv reflect.Value) {
 		if tag == "" || tag == "-" || f.IsZero() {
 			continue
 		}
+		if f.Kind() == reflect.Pointer {
+			f = f.Elem()
+		}
 		if isTable(f) {
 			tables = append(tables, sub{strict.Join(path, tag), f})
 			continue

@@ -15,7 +15,7 @@ func (c checker) mounts(d Daemon) {
 		c.target(at+".target", m.Target)
 		c.options(at+".options", m)
 	}
-	c.targets(d)
+	c.targets(d.Mounts, d.Files)
 }
 
 // origin checks that a mount comes from exactly one place.
@@ -116,7 +116,7 @@ func (c checker) unknownOption(at, o string, tmpfs bool, words []string) {
 }
 
 // targets checks that nothing is mounted over something else of the daemon.
-func (c checker) targets(d Daemon) {
+func (c checker) targets(mounts []Mount, files []File) {
 	first := map[string]string{}
 	note := func(at, target string) {
 		if target == "" {
@@ -128,16 +128,16 @@ func (c checker) targets(d Daemon) {
 		}
 		first[target] = strings.TrimSuffix(at, ".target")
 	}
-	for i, m := range d.Mounts {
+	for i, m := range mounts {
 		note(fmt.Sprintf("mounts[%d].target", i), m.Target)
 	}
-	for i, f := range d.Files {
+	for i, f := range files {
 		note(fmt.Sprintf("files[%d].target", i), f.Target)
 	}
 }
 
-func (c checker) files(d Daemon) {
-	for i, f := range d.Files {
+func (c checker) files(files []File) {
+	for i, f := range files {
 		at := strict.Index("files", i)
 		c.target(at+".target", f.Target)
 		if mode := normalMode(f.Mode); !validMode(mode) && !strings.Contains(f.Mode, "{{") {

@@ -12,19 +12,29 @@ import (
 const defaultMode = "0444"
 
 // Defaults returns what a daemon has that names nothing but itself.
-func Defaults() Daemon {
+func Defaults() Daemon { return defaultsOf(TypeDaemon) }
+
+// defaultsOf returns what a daemon of a type has that names nothing but its type.
+func defaultsOf(typ string) Daemon {
+	policy := RestartAlways
+	if typ == TypeJob {
+		policy = RestartOnFailure
+	} else {
+		typ = TypeDaemon
+	}
 	return Daemon{
 		Pull:    PullMissing,
-		Type:    "daemon",
+		Type:    typ,
 		Network: NamespaceHost,
 		PID:     NamespacePrivate,
 		Restart: Restart{
-			Policy:     RestartAlways,
+			Policy:     policy,
 			Backoff:    Duration(500 * time.Millisecond),
 			BackoffMax: Duration(30 * time.Second),
 			ResetAfter: Duration(30 * time.Second),
 		},
-		Stop: Stop{Signal: "SIGTERM", Grace: Duration(30 * time.Second)},
+		Stop:      Stop{Signal: "SIGTERM", Grace: Duration(30 * time.Second)},
+		Isolation: Isolation{Policy: IsolationKeep, After: Duration(time.Hour)},
 	}
 }
 
@@ -60,13 +70,24 @@ func (d Daemon) WithDefaults() Daemon {
 		d.Files[i].Mode = normalMode(f.Mode)
 	}
 	d.Resources.Ulimits = copiedMap(d.Resources.Ulimits)
+	d.Tolerations = copied(d.Tolerations)
+	for i := range d.Tolerations {
+		fill(&d.Tolerations[i].Operator, TolerateEqual)
+	}
+	d.DependsOn = copied(d.DependsOn)
+	d.Hooks.PostStart = copied(d.Hooks.PostStart)
+	d.Hooks.PreStop = copied(d.Hooks.PreStop)
+	d.Overrides = copied(d.Overrides)
+	for i, o := range d.Overrides {
+		d.Overrides[i] = o.normal()
+	}
 	return d
 }
 
 // filled returns d with its zero scalars replaced by their defaults. It shares
 // slices and maps with d.
 func (d Daemon) filled() Daemon {
-	def := Defaults()
+	def := defaultsOf(d.Type)
 	fill(&d.Pull, def.Pull)
 	fill(&d.Type, def.Type)
 	fill(&d.Network, def.Network)
@@ -77,15 +98,19 @@ func (d Daemon) filled() Daemon {
 	fill(&d.Restart.ResetAfter, def.Restart.ResetAfter)
 	fill(&d.Stop.Signal, def.Stop.Signal)
 	fill(&d.Stop.Grace, def.Stop.Grace)
+	fill(&d.Isolation.Policy, def.Isolation.Policy)
+	fill(&d.Isolation.After, def.Isolation.After)
+	d.Health = d.Health.each((*Probe).filled)
 	return d
 }
 
 // withoutDefaults is the inverse of WithDefaults: a copy in which everything
 // that has its default is zero.
 func (d Daemon) withoutDefaults() Daemon {
-	d, def := d.WithDefaults(), Defaults()
+	def := defaultsOf(d.Type)
+	d = d.WithDefaults()
 	clearIf(&d.Pull, def.Pull)
-	clearIf(&d.Type, def.Type)
+	clearIf(&d.Type, TypeDaemon)
 	clearIf(&d.Network, def.Network)
 	clearIf(&d.PID, def.PID)
 	clearIf(&d.Restart.Policy, def.Restart.Policy)
@@ -94,6 +119,17 @@ func (d Daemon) withoutDefaults() Daemon {
 	clearIf(&d.Restart.ResetAfter, def.Restart.ResetAfter)
 	clearIf(&d.Stop.Signal, def.Stop.Signal)
 	clearIf(&d.Stop.Grace, def.Stop.Grace)
+	clearIf(&d.Isolation.Policy, def.Isolation.Policy)
+	clearIf(&d.Isolation.After, def.Isolation.After)
+	d.Health = d.Health.each((*Probe).stripped)
+	for i := range d.Tolerations {
+		clearIf(&d.Tolerations[i].Operator, TolerateEqual)
+	}
+	for i, o := range d.Overrides {
+		for j := range o.Files {
+			clearIf(&d.Overrides[i].Files[j].Mode, defaultMode)
+		}
+	}
 	for i, m := range d.Mounts {
 		d.Mounts[i].Options = stripOptions(m.Options, m.Tmpfs)
 	}

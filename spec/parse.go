@@ -9,10 +9,7 @@ import (
 
 // schema is what the tags of Daemon do not say.
 var schema = strict.Schema{
-	Later: []string{
-		"tolerations", "depends_on", "override", "health", "hooks", "update",
-		"isolation", "restart.attempts",
-	},
+	Later: []string{"update"},
 	Aliases: map[string]string{
 		// What Compose, Kubernetes and Quadlet call our keys.
 		"entrypoint":      "command",
@@ -32,6 +29,14 @@ var schema = strict.Schema{
 		"workdir":         "working_dir",
 		"stop_signal":     "stop.signal",
 		"healthcheck":     "health",
+		"livenessProbe":   "health.liveness",
+		"readinessProbe":  "health.readiness",
+		"startupProbe":    "health.startup",
+		"lifecycle":       "hooks",
+		"dependsOn":       "depends_on",
+		"after":           "depends_on",
+		"requires":        "depends_on",
+		"overrides":       "override (as [[override]])",
 		"pids_limit":      "resources.pids",
 		"readonly":        "read_only",
 		"mounts.src":      "source",
@@ -57,8 +62,9 @@ func Parse(src []byte, file string) ([]Daemon, error) {
 		return nil, errs.Err()
 	}
 	var out []Daemon
-	for _, t := range tables(doc.Root()) {
-		d := Defaults()
+	in := tables(doc.Root())
+	for _, t := range in {
+		d := defaultsOf(t.Text("type"))
 		t.Decode(&d, schema)
 		check(d, t)
 		d = d.WithDefaults()
@@ -67,6 +73,7 @@ func Parse(src []byte, file string) ([]Daemon, error) {
 		}
 		out = append(out, d)
 	}
+	circles(out, in)
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
@@ -114,30 +121,54 @@ func (d Daemon) Validate() error {
 
 // check adds every problem of d to the table that it was decoded from.
 func check(d Daemon, t strict.Table) {
-	c := checker{t}
+	c := checker{t: t}
+	c.texts(d)
+	c.size(d)
+	checkValues(sampled(d), c)
+}
+
+// checkValues adds every problem of the values of a daemon without expressions.
+func checkValues(d Daemon, c checker) {
 	c.identity(d)
 	c.process(d)
 	c.rights(d)
 	c.selection(d)
+	c.tolerations(d.Tolerations)
+	c.dependencies(d)
 	c.mounts(d)
-	c.files(d)
+	c.files(d.Files)
 	c.resources(d.Resources)
 	c.lifecycle(d)
-	c.texts(d)
-	c.size(d)
+	c.attempts(d)
+	c.health(d)
+	c.hooks(d.Hooks)
+	c.isolation(d.Isolation)
+	c.overrides(d)
 }
 
 // checker collects problems. Each method looks at one part of a daemon.
-type checker struct{ t strict.Table }
-
-func (c checker) fail(path, msg, hint string) { c.t.Fail(path, msg, hint) }
-
-func (c checker) failf(path, format string, args ...any) {
-	c.t.Fail(path, fmt.Sprintf(format, args...), "")
+type checker struct {
+	t      strict.Table
+	within string // path of the table, in t, that what is checked is in; "" is t
 }
 
-func (c checker) unsupported(path, msg, hint string) {
-	c.t.Problem(strict.Error{Path: path, Msg: msg, Hint: hint, Kind: strict.Unsupported})
+// under returns a checker for a table within.
+func (c checker) under(path string) checker { return checker{c.t, c.at(path)} }
+
+func (c checker) at(path string) string {
+	switch {
+	case path == "":
+		return c.within
+	case c.within == "":
+		return path
+	}
+	return c.within + "." + path
+}
+
+func (c checker) fail(path, msg, hint string) { c.t.Fail(c.at(path), msg, hint) }
+
+func (c checker) failf(path, format string, args ...any) {
+	c.fail(path, fmt.Sprintf(format, args...), "")
 }
 
 // oneOf checks a word against its vocabulary.

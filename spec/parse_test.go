@@ -27,7 +27,8 @@ func TestParseFillsDefaults(t *testing.T) {
 		Files: []spec.File{{Target: "/d", Mode: "0444"}},
 		Restart: spec.Restart{Policy: "always", Backoff: spec.Duration(500 * time.Millisecond),
 			BackoffMax: spec.Duration(30 * time.Second), ResetAfter: spec.Duration(30 * time.Second)},
-		Stop: spec.Stop{Signal: "SIGTERM", Grace: spec.Duration(30 * time.Second)},
+		Stop:      spec.Stop{Signal: "SIGTERM", Grace: spec.Duration(30 * time.Second)},
+		Isolation: spec.Isolation{Policy: "keep", After: spec.Duration(time.Hour)},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
@@ -72,7 +73,6 @@ func TestParseRefuses(t *testing.T) {
 		{"an image in capitals", "name = 'x'\nimage = 'Nginx'", `x.toml:2: image: "Nginx" is no image reference: invalid reference format: repository name (library/Nginx) must be lowercase (repositories are written in small letters)`},
 		{"a tag that is none", "name = 'x'\nimage = 'x:'", "x.toml:2: image: \"x:\" is no image reference: invalid reference format (write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST)"},
 		{"pull", ok + "pull = 'allways'", `x.toml:3: pull: "allways" is not "missing", "always" or "never" (did you mean "always"?)`},
-		{"a job", ok + "type = 'job'", `x.toml:3: type: "job" is not supported yet`},
 		{"another type", ok + "type = 'cron'", `x.toml:3: type: "cron" is not "daemon" or "job"`},
 		{"a user by name", ok + "user = 'nobody'", `x.toml:3: user: "nobody" is not numeric (write "UID" or "UID:GID", such as "65534:65534")`},
 		{"a user that wraps around", ok + "user = '4294967296:1'", `x.toml:3: user: 4294967296 is larger than 2147483647`},
@@ -135,9 +135,6 @@ func TestParseRefuses(t *testing.T) {
 		{"signals", ok + "stop.signal = 'SIGTREM'", `x.toml:3: stop.signal: "SIGTREM" is not a signal that ends a daemon (did you mean "SIGTERM"?)`},
 		{"a signal by number", ok + "stop.signal = '9'", `x.toml:3: stop.signal: "9" is not a signal that ends a daemon (by name, such as "SIGTERM", "SIGINT" or "SIGRTMIN+3")`},
 		{"a realtime signal that is none", ok + "stop.signal = 'SIGRTMIN+31'", `x.toml:3: stop.signal: "SIGRTMIN+31" is not a signal that ends a daemon (by name, such as "SIGTERM", "SIGINT" or "SIGRTMIN+3")`},
-		{"a template", ok + "args = ['a', '--name={{ node.name }}']", "x.toml:3: args[1]: templates ({{ … }}) are not supported yet"},
-		{"a template in a file", ok + "[[files]]\ntarget = '/a'\ncontent = '''\n{{ x }}'''", "x.toml:5: files[0].content: templates ({{ … }}) are not supported yet"},
-		{"a template in an image", "name = 'x'\nimage = 'x:{{ node.labels.v }}'", "x.toml:2: image: templates ({{ … }}) are not supported yet"},
 		{"the nonce is not the operator's", ok + "restart_nonce = 'x'", "x.toml:3: restart_nonce: unknown key"},
 		{"names twice", "[[daemon]]\n" + ok + "[[daemon]]\n" + ok, `x.toml:5: daemon[1].name: "x" is in this file twice`},
 		{"one bracket", "[daemon]\n" + ok, "x.toml:1: daemon: needs an array of tables (write [[daemon]] above each daemon, with two brackets)"},
@@ -164,8 +161,7 @@ func TestParseRefuses(t *testing.T) {
 // keys that don't exist.
 func TestNotSupportedYet(t *testing.T) {
 	for _, src := range []string{
-		"tolerations = []", "depends_on = ['x']", "restart.attempts = 0", "[health.liveness]\ntcp = 'x'", "[hooks]\npre_stop = []",
-		"[update]\nsurge = true", "[[override]]\nselector = {a = 'b'}", "[isolation]\npolicy = 'stop'", "type = 'job'",
+		"[update]\nsurge = true", "update.max_unavailable = '25%'",
 	} {
 		_, err := spec.Parse([]byte("name = 'x'\nimage = 'x'\n"+src), "x.toml")
 		var one strict.Error

@@ -9,12 +9,13 @@ import (
 	"github.com/agentd/agentd/spec/strict"
 )
 
-// Node is what selection knows of a node. Labels hold those that every node
+// Node is what selection and rendering know of a node. Labels hold those that every node
 // has by itself as well.
 type Node struct {
 	Name    string
 	Address string
 	Labels  map[string]string
+	Taints  []Taint
 }
 
 // Selects reports whether d is meant for n: the selector, every match and the

@@ -52,13 +52,7 @@ func (c checker) identity(d Daemon) {
 	}
 	c.image(d.Image)
 	c.oneOf("pull", string(d.Pull), string(PullMissing), string(PullAlways), string(PullNever))
-	switch d.Type {
-	case "daemon":
-	case "job":
-		c.unsupported("type", `"job" is not supported yet`, "")
-	default:
-		c.oneOf("type", d.Type, "daemon", "job")
-	}
+	c.oneOf("type", d.Type, TypeDaemon, TypeJob)
 }
 
 // nameLike makes a valid name that looks like s.
@@ -101,11 +95,7 @@ func (c checker) image(image string) {
 }
 
 func (c checker) process(d Daemon) {
-	for _, name := range slices.Sorted(maps.Keys(d.Env)) {
-		if !envPattern.MatchString(name) {
-			c.fail(strict.Join("env", name), "is no name of an environment variable", "letters, digits and _ - .")
-		}
-	}
+	c.env(d.Env)
 	if d.WorkingDir != "" {
 		c.absolute("working_dir", d.WorkingDir)
 	}
@@ -117,6 +107,14 @@ func (c checker) process(d Daemon) {
 	}
 	c.oneOf("network", string(d.Network), string(NamespaceHost), string(NamespaceNone))
 	c.oneOf("pid", string(d.PID), string(NamespacePrivate), string(NamespaceHost))
+}
+
+func (c checker) env(env map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !envPattern.MatchString(name) {
+			c.fail(strict.Join("env", name), "is no name of an environment variable", "letters, digits and _ - .")
+		}
+	}
 }
 
 func (c checker) user(user string) {
@@ -162,18 +160,22 @@ func (c checker) selection(d Daemon) {
 	if d.Selector != nil && len(d.Selector) == 0 {
 		c.fail("selector", "is empty", "leave it out to mean every node")
 	}
-	for _, key := range slices.Sorted(maps.Keys(d.Selector)) {
-		at := strict.Join("selector", key)
-		c.labelKey(at, key)
-		c.labelValue(at, d.Selector[key])
-	}
-	for i, m := range d.Match {
-		c.match(strict.Index("match", i), m)
-	}
+	c.requirements(d.Selector, d.Match)
 	for i, name := range d.Nodes {
 		if !ValidNodeName(name) {
 			c.fail(strict.Index("nodes", i), strict.Quote(name)+" is not the name of a node", "")
 		}
+	}
+}
+
+func (c checker) requirements(selector map[string]string, match []Match) {
+	for _, key := range slices.Sorted(maps.Keys(selector)) {
+		at := strict.Join("selector", key)
+		c.labelKey(at, key)
+		c.labelValue(at, selector[key])
+	}
+	for i, m := range match {
+		c.match(strict.Index("match", i), m)
 	}
 }
 
@@ -308,40 +310,28 @@ func (c checker) absolute(at, p string) bool {
 }
 
 // texts checks what holds for every text of a daemon, wherever it stands.
-func (c checker) texts(d Daemon) { c.walk("", reflect.ValueOf(d)) }
-
-func (c checker) walk(at string, rv reflect.Value) {
-	switch rv.Kind() {
-	case reflect.String:
-		c.text(at, rv.String())
-	case reflect.Slice:
-		for i := range rv.Len() {
-			c.walk(strict.Index(at, i), rv.Index(i))
+func (c checker) texts(d Daemon) {
+	d = clone(d)
+	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(at, s string, templated bool) string {
+		if strings.ContainsRune(s, 0) && !strings.HasSuffix(at, ".content") {
+			c.fail(at, "contains a NUL byte", "")
 		}
-	case reflect.Map:
-		for _, k := range rv.MapKeys() {
-			c.text(strict.Join(at, k.String()), k.String())
-			c.walk(strict.Join(at, k.String()), rv.MapIndex(k))
+		if !utf8.ValidString(s) {
+			c.fail(at, "is not UTF-8", "")
 		}
-	case reflect.Struct:
-		for i := range rv.NumField() {
-			if tag := rv.Type().Field(i).Tag.Get("toml"); tag != "-" {
-				c.walk(strict.Join(at, tag), rv.Field(i))
-			}
+		if !strings.Contains(s, "{{") {
+			return s
 		}
-	}
-}
-
-func (c checker) text(at, s string) {
-	if strings.Contains(s, "{{") {
-		c.unsupported(at, "templates ({{ … }}) are not supported yet", "")
-	}
-	if strings.ContainsRune(s, 0) && !strings.HasSuffix(at, ".content") {
-		c.fail(at, "contains a NUL byte", "")
-	}
-	if !utf8.ValidString(s) {
-		c.fail(at, "is not UTF-8", "")
-	}
+		if !templated {
+			c.fail(at, "is the same on every node and takes no {{ … }}", "")
+			return s
+		}
+		_, problems := expand(s, sample)
+		for _, p := range problems {
+			c.fail(at, p.msg, p.hint)
+		}
+		return s
+	})
 }
 
 // size checks that the daemon fits into a record.

@@ -25,8 +25,9 @@ type Schema struct {
 // what the table names is set: a present array or map replaces the one in dst.
 // Problems go to the document's Errors; dst then holds whatever was fine.
 //
-// Fields may be strings, bools, numbers, slices, structs, maps with string keys
-// and types that implement toml.Unmarshaler.
+// Fields may be strings, bools, numbers, slices, structs, maps with string keys,
+// pointers to these (nil when the key is missing) and types that implement
+// toml.Unmarshaler.
 func (t Table) Decode(dst any, schema Schema) {
 	rv := reflect.ValueOf(dst)
 	if rv.Kind() != reflect.Pointer || rv.Elem().Kind() != reflect.Struct {
@@ -35,6 +36,10 @@ func (t Table) Decode(dst any, schema Schema) {
 	d := decoder{doc: t.doc, schema: schema, root: rv.Elem().Type()}
 	d.table(t.path, "", t.value, rv.Elem())
 }
+
+// Preset is implemented by types that start out with their defaults when a
+// table of a document makes a pointer to them.
+type Preset interface{ Preset() }
 
 type decoder struct {
 	doc    *Document
@@ -119,6 +124,13 @@ func (d *decoder) value(path, key string, v any, rv reflect.Value) {
 		d.slice(path, key, v, rv)
 	case reflect.Map:
 		d.mapping(path, key, v, rv)
+	case reflect.Pointer:
+		made := reflect.New(rv.Type().Elem())
+		if p, ok := made.Interface().(Preset); ok {
+			p.Preset()
+		}
+		d.value(path, key, v, made.Elem())
+		rv.Set(made)
 	case reflect.Struct:
 		if m, ok := v.(map[string]any); ok {
 			d.table(path, key, m, rv)
@@ -223,7 +235,7 @@ func find(t reflect.Type, path, name string) string {
 		if tag == "" || tag == "-" {
 			continue
 		}
-		if inner.Kind() == reflect.Slice {
+		if inner.Kind() == reflect.Slice || inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
 		}
 		at := Join(path, tag)

@@ -142,6 +142,9 @@ func (t Table) Keys() []string { return slices.Sorted(maps.Keys(t.value)) }
 // Has reports whether the table has the key.
 func (t Table) Has(key string) bool { _, ok := t.value[key]; return ok }
 
+// Text returns the string at key, "" when there is none or something else.
+func (t Table) Text(key string) string { s, _ := t.value[key].(string); return s }
+
 // Fail adds a problem with the value at path within the table; "" is the table
 // itself.
 func (t Table) Fail(path, msg, hint string) { t.Problem(Error{Path: path, Msg: msg, Hint: hint}) }
