@@ -8,7 +8,7 @@ import (
 
 // Backend is what agentd answers the socket with. The Server has checked the
 // caller's rights, the method, the limits and the syntax of kind and name
-// before it calls; each ctx carries a deadline. A *Problem is sent as it is,
+// before it calls; each ctx carries a deadline, but for streams. A *Problem is sent as it is,
 // any other error as status 500 with its text. Methods are called
 // concurrently.
 type Backend interface {

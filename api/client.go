@@ -136,16 +136,9 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 	// The server's own deadline comes first, and tells more.
 	ctx, cancel := context.WithTimeout(ctx, timeout+headerTime)
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: "agentd", Path: path, RawQuery: query.Encode()}
-	if raw, err := url.PathUnescape(path); err == nil {
-		u.Path, u.RawPath = raw, path
-	}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	req, err := newRequest(ctx, method, path, query, body)
 	if err != nil {
-		return out, fmt.Errorf("make request %s %s: %w", method, path, err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		return out, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -166,6 +159,21 @@ func call[T any](ctx context.Context, c *Client, method, path string, query url.
 		return out, fmt.Errorf("read agentd's answer to %s %s: %w", method, path, err)
 	}
 	return out, nil
+}
+
+func newRequest(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Request, error) {
+	u := url.URL{Scheme: "http", Host: "agentd", Path: path, RawQuery: query.Encode()}
+	if raw, err := url.PathUnescape(path); err == nil {
+		u.Path, u.RawPath = raw, path
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make request %s %s: %w", method, path, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return req, nil
 }
 
 // unreachable tells a connection that could not be made, or broke, from the

@@ -19,7 +19,7 @@ import (
 type route struct {
 	pattern string        // of http.ServeMux
 	right   right         // that it needs
-	timeout time.Duration // of the whole request
+	timeout time.Duration // of the whole request; 0: a stream that goes on until one side ends it
 	query   []string      // parameters that it takes; any other is an error
 	serve   func(w http.ResponseWriter, r *http.Request) error
 }
@@ -51,10 +51,17 @@ func (s *Server) routes() []route {
 			return b.Leave(r.Context())
 		})},
 		{"POST /v1/rejoin", rightAdmin, putTime, nil, s.postRejoin},
-		{"/v1/events", rightRead, readTime, nil, notSupported},
-		{"/v1/logs/{name}", rightRead, readTime, nil, notSupported},
-		{"/v1/exec/{name}", rightRead, readTime, nil, notSupported},
-		{"/v1/restart/{name}", rightRead, readTime, nil, notSupported},
+		{"GET /v1/events", rightRead, 0, []string{"follow", "since"}, s.getEvents},
+		{"GET /v1/top", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Top(r.Context())
+		})},
+		{"GET /v1/volumes", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Volumes(r.Context())
+		})},
+		{"POST /v1/volumes/prune", rightAdmin, pruneTime, nil, s.postPrune},
+		{"GET /v1/logs/{name}", rightAdmin, 0, []string{"follow", "tail", "since"}, s.getLogs},
+		{"POST /v1/exec/{name}", rightAdmin, 0, nil, s.postExec},
+		{"POST /v1/restart/{name}", rightAdmin, leaveTime, nil, s.postRestart},
 		{"/v1/reload", rightRead, readTime, nil, notSupported},
 		{"/v1/images", rightRead, readTime, nil, notSupported},
 		{"/v1/images/{rest...}", rightRead, readTime, nil, notSupported},
@@ -66,27 +73,36 @@ func (s *Server) handler(socketGID int) http.Handler {
 	mux := http.NewServeMux()
 	self := os.Geteuid()
 	for _, rt := range s.routes() {
-		mux.HandleFunc(rt.pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := s.serve(rt, callerOf(r.Context()).rights(self, socketGID), w, r); err != nil {
-				s.fail(w, r, err)
-			}
-		})
+		slots := s.inFlight
+		if rt.timeout == 0 {
+			slots = s.streaming
+		}
+		mux.HandleFunc(rt.pattern, s.limited(slots, func(w http.ResponseWriter, r *http.Request) error {
+			return s.serve(rt, callerOf(r.Context()).rights(self, socketGID), w, r)
+		}))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, noRoute(mux, w, r))
-	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/", s.limited(s.inFlight, func(w http.ResponseWriter, r *http.Request) error {
+		return noRoute(mux, w, r)
+	}))
+	return mux
+}
+
+// limited serves as long as there are slots, and survives a panic.
+func (s *Server) limited(slots chan struct{}, serve func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case s.inFlight <- struct{}{}:
-			defer func() { <-s.inFlight }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		default:
 			s.fail(w, r, &Problem{Status: http.StatusServiceUnavailable,
 				Detail: "agentd is answering too many requests at once", Hint: "try again in a moment"})
 			return
 		}
 		defer s.recoverPanic(w, r)
-		mux.ServeHTTP(w, r)
-	})
+		if err := serve(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	}
 }
 
 // serve checks what every route has in common, then serves.
@@ -104,6 +120,11 @@ func (s *Server) serve(rt route, has right, w http.ResponseWriter, r *http.Reque
 		if err := validPart(v, r.PathValue(v)); err != nil {
 			return err
 		}
+	}
+	if rt.timeout == 0 {
+		ctx, cancel := streamContext(r.Context())
+		defer cancel()
+		return rt.serve(w, r.WithContext(ctx))
 	}
 	// The connection's deadline is a little later, so that the answer to a
 	// request that ran out of time can still be sent.
@@ -213,14 +234,11 @@ func (s *Server) getMetrics(w http.ResponseWriter, _ *http.Request) error {
 
 func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	query := StatusQuery{Names: q["name"], Node: q.Get("node")}
-	switch v := q.Get("all"); v {
-	case "", "0", "false":
-	case "1", "true":
-		query.All = true
-	default:
-		return &Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("all is %q", v), Hint: "use all=1"}
+	all, err := flagOf(q, "all")
+	if err != nil {
+		return err
 	}
+	query := StatusQuery{Names: q["name"], Node: q.Get("node"), All: all}
 	st, err := s.cfg.Backend.Status(r.Context(), query)
 	if err != nil {
 		return err
@@ -273,12 +291,8 @@ func (s *Server) postRejoin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var req RejoinRequest
-	if len(bytes.TrimSpace(body)) > 0 {
-		dec := json.NewDecoder(bytes.NewReader(body))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&req); err != nil {
-			return &Problem{Status: http.StatusBadRequest, Detail: "the request's body is not valid: " + err.Error()}
-		}
+	if err := decodeBody(body, &req); err != nil {
+		return err
 	}
 	if err := s.cfg.Backend.Rejoin(r.Context(), req.Addresses); err != nil {
 		return err
@@ -288,6 +302,39 @@ func (s *Server) postRejoin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return sendJSON(w, info)
+}
+
+func (s *Server) postRestart(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if err := s.cfg.Backend.Restart(r.Context(), name); err != nil {
+		return err
+	}
+	info, err := s.cfg.Backend.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, Restarted{Schema: Schema, Node: info.Node, Daemon: name})
+}
+
+func (s *Server) postPrune(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return err
+	}
+	var req PruneRequest
+	if err := decodeBody(body, &req); err != nil {
+		return err
+	}
+	for _, name := range req.Names {
+		if err := validPart("name", name); err != nil || name == "" {
+			return &Problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf("%.80q is not the name of a volume", name)}
+		}
+	}
+	pruned, err := s.cfg.Backend.PruneVolumes(r.Context(), req.Names)
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, pruned)
 }
 
 func notSupported(http.ResponseWriter, *http.Request) error {
@@ -313,7 +360,12 @@ func (s *Server) recoverPanic(w http.ResponseWriter, r *http.Request) {
 	if v == nil {
 		return
 	}
-	s.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
-	s.fail(w, r, &Problem{Status: http.StatusInternalServerError, Detail: "agentd made an error while it answered",
-		Hint: "this is a bug; agentd's log has the details"})
+	s.fail(w, r, s.panicked(r.Method, r.URL.Path, v))
+}
+
+// panicked logs a panic and returns what the caller is told.
+func (s *Server) panicked(method, path string, v any) *Problem {
+	s.log.Error("request panicked", "method", method, "path", path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+	return &Problem{Status: http.StatusInternalServerError, Detail: "agentd made an error while it answered",
+		Hint: "this is a bug; agentd's log has the details"}
 }

@@ -14,8 +14,8 @@ type right int
 
 const (
 	rightNone  right = iota // nothing but being told so
-	rightRead               // status, nodes, why, records; and bringing a signed record
-	rightAdmin              // leave, rejoin
+	rightRead               // status, nodes, why, events, records; and bringing a signed record
+	rightAdmin              // leave, rejoin; logs, exec, restart
 )
 
 // caller is the process at the other end of the socket, by the kernel's word.

@@ -23,13 +23,17 @@ const (
 	maxEnvelope  = 2 << 20
 	maxBody      = 64 << 10 // bytes of bodies that are not records
 	maxInFlight  = 64       // requests at once
+	maxStreams   = 32       // logs, events and commands that go on, besides
 	headerTime   = 5 * time.Second
 	bodyTime     = 15 * time.Second
 	idleTime     = 2 * time.Minute
 	shutdownTime = 5 * time.Second
+	// lastWriteTime is for the last word of a stream that ends.
+	lastWriteTime = time.Second
 	// putTime is longer than the 5 s that a PUT waits for other nodes' disks.
 	readTime  = 10 * time.Second
 	putTime   = 20 * time.Second
+	pruneTime = 5 * time.Minute  // volumes may have many files
 	leaveTime = 15 * time.Minute // stop grace periods are the operator's choice
 )
 
@@ -43,9 +47,11 @@ type ServerConfig struct {
 
 // Server answers the local API on a unix socket.
 type Server struct {
-	cfg      ServerConfig
-	log      *slog.Logger
-	inFlight chan struct{} // a semaphore of maxInFlight
+	cfg       ServerConfig
+	log       *slog.Logger
+	inFlight  chan struct{}  // a semaphore of maxInFlight
+	streaming chan struct{}  // a semaphore of maxStreams
+	sessions  sync.WaitGroup // connections that were taken over from net/http
 
 	mu       sync.Mutex
 	listener *socket // guarded by mu; nil until Listen succeeded
@@ -57,7 +63,7 @@ func NewServer(cfg ServerConfig) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{cfg: cfg, log: log, inFlight: make(chan struct{}, maxInFlight)}
+	return &Server{cfg: cfg, log: log, inFlight: make(chan struct{}, maxInFlight), streaming: make(chan struct{}, maxStreams)}
 }
 
 // Listen makes the socket, so that clients may connect (and wait for Run). Run
@@ -80,8 +86,8 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-// Run serves until ctx ends; requests under way get 5 s to finish. It returns
-// nil after a clean end, and removes the socket.
+// Run serves until ctx ends; requests under way get 5 s to finish, streams are
+// told and end. It returns nil after a clean end, and removes the socket.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err
@@ -93,7 +99,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// Requests outlive ctx by shutdownTime, so that an answer under way is sent.
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer s.awaitSessions()
 	defer cancel()
+	base = context.WithValue(base, runKey{}, ctx)
 	srv := &http.Server{
 		Handler:           s.handler(l.gid),
 		ReadHeaderTimeout: headerTime,
@@ -125,4 +133,21 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("close %s: %w", s.cfg.Socket, err)
 	}
 	return nil
+}
+
+// awaitSessions waits for commands whose context has ended. One that a hung
+// container runtime holds is left behind.
+func (s *Server) awaitSessions() {
+	ended := make(chan struct{})
+	go func() {
+		s.sessions.Wait()
+		close(ended)
+	}()
+	limit := time.NewTimer(shutdownTime)
+	defer limit.Stop()
+	select {
+	case <-ended:
+	case <-limit.C:
+		s.log.Warn("a command did not end", "reason", "the container runtime does not answer")
+	}
 }

@@ -23,6 +23,11 @@ type stub struct {
 	err   error
 	panic bool
 	block chan struct{} // Info waits for it when it is not nil
+
+	logs   func(context.Context, LogQuery, func(LogLine) error) error
+	exec   func(context.Context, ExecRequest, ExecStreams) (int, error)
+	events func(ctx context.Context, since time.Time, follow bool, emit func(Event) error) error
+	names  []string // of restart and prune
 }
 
 func (s *stub) Status(_ context.Context, q StatusQuery) (Status, error) {
@@ -146,8 +151,20 @@ func TestRoutes(t *testing.T) {
 		{asRoot, "POST", "/v1/leave", "", 200, `"announced":true`},
 		{asRoot, "POST", "/v1/rejoin", `{"addresses":["a"]}`, 200, `"node":"web-1"`},
 		{asRoot, "POST", "/v1/rejoin", "", 200, `"node":"web-1"`},
+		{asMember, "GET", "/v1/events?since=2026-01-02T03:04:05Z", "", 200, `"reason":"started"`},
+		{asMember, "GET", "/v1/top", "", 200, `"schema":1`},
+		{asMember, "GET", "/v1/volumes", "", 200, `"schema":1`},
+		{asRoot, "GET", "/v1/logs/a?tail=5&follow=1", "", 200, `"stream":"stdout"`},
+		{asRoot, "POST", "/v1/restart/a", "", 200, `"daemon":"a"`},
+		{asRoot, "POST", "/v1/volumes/prune", `{"names":["data"]}`, 200, `"schema":1`},
+		{asRoot, "POST", "/v1/volumes/prune", "", 200, `"schema":1`},
 
 		// Rights: the group reads, root does; a stranger is told so.
+		{asMember, "GET", "/v1/logs/a", "", 403, "only root"},
+		{asMember, "POST", "/v1/exec/a", `{"argv":["ls"]}`, 403, "only root"},
+		{asMember, "POST", "/v1/restart/a", "", 403, "only root"},
+		{asMember, "POST", "/v1/volumes/prune", "", 403, "only root"},
+		{asOther, "GET", "/v1/events", "", 403, "may not use"},
 		{asMember, "POST", "/v1/leave", "", 403, "only root"},
 		{asMember, "POST", "/v1/rejoin", "", 403, "only root"},
 		{asOther, "GET", "/v1/status", "", 403, "may not use"},
@@ -170,9 +187,21 @@ func TestRoutes(t *testing.T) {
 		{asRoot, "POST", "/v1/status", "", 405, "use GET"},
 		{asRoot, "GET", "/v2/status", "", 404, "/v2/status"},
 		{asRoot, "GET", "/", "", 404, "there is no"},
-		{asRoot, "GET", "/v1/events", "", 501, "not supported yet"},
-		{asRoot, "POST", "/v1/restart/a", "", 501, "not supported yet"},
-		{asRoot, "GET", "/v1/logs/a?tail=5", "", 400, "unknown query"},
+		{asRoot, "GET", "/v1/images", "", 501, "not supported yet"},
+		{asRoot, "GET", "/v1/logs/a?tial=5", "", 400, "unknown query"},
+		{asRoot, "GET", "/v1/logs/a?tail=-5", "", 400, "tail=100"},
+		{asRoot, "GET", "/v1/logs/a?since=yesterday", "", 400, "since=2006"},
+		{asRoot, "GET", "/v1/logs/A", "", 400, "not a valid name"},
+		{asRoot, "GET", "/v1/events?follow=maybe", "", 400, "follow=1"},
+		{asRoot, "POST", "/v1/events", "", 405, "use GET"},
+		{asRoot, "POST", "/v1/volumes/prune", `{"names":["../a"]}`, 400, "not the name of a volume"},
+		{asRoot, "POST", "/v1/volumes/prune", `{"name":"a"}`, 400, "not valid"},
+		{asRoot, "POST", "/v1/exec/a", "", 400, "there is no command"},
+		{asRoot, "POST", "/v1/exec/a", `{"argv":["ls"],"cwd":"tmp"}`, 400, "not absolute"},
+		{asRoot, "POST", "/v1/exec/a", `{"argv":["ls"],"env":["A"]}`, 400, "KEY=VALUE"},
+		{asRoot, "POST", "/v1/exec/a", `{"argv":["ls"],"user":"root"}`, 400, "not UID"},
+		{asRoot, "POST", "/v1/exec/a", `{"argv":["ls","a\u0000b"]}`, 400, "zero byte"},
+		{asRoot, "POST", "/v1/exec/a", `{"argv":["ls"]}`, 426, "Upgrade"},
 	}
 	for _, c := range cases {
 		name := c.method + " " + c.target[:min(len(c.target), 60)]
