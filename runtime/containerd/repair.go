@@ -95,7 +95,7 @@ func (r *Runtime) mend(ctx context.Context, id string, cause error) error {
 var existsPath = regexp.MustCompile(`mkdir (/[^:]+): file exists`)
 
 // bundles are the existing folders of id: where containerd's complaint says,
-// and where they would be by our configuration.
+// and where they would be by our configuration. No other id begins with a dot.
 func (r *Runtime) bundles(id string, cause error) []string {
 	tail := filepath.Join(bundlePart, r.cfg.Namespace, id)
 	found := []string{filepath.Join(r.cfg.StateDir, tail)}
@@ -104,6 +104,12 @@ func (r *Runtime) bundles(id string, cause error) []string {
 		if i := strings.Index(m[1], "/"+tail); i > 0 && (len(m[1]) == i+1+len(tail) || m[1][i+1+len(tail)] == '/') {
 			found = append(found, m[1][:i+1+len(tail)])
 		}
+	}
+	// A bundle is deleted under a hidden name. One whose delete was cut off by
+	// containerd's own end stays for ever, and no bundle of that id can be
+	// deleted after it.
+	for _, dir := range found {
+		found = append(found, filepath.Join(filepath.Dir(dir), "."+id))
 	}
 	slices.Sort(found)
 	return slices.DeleteFunc(slices.Compact(found), func(dir string) bool {
@@ -122,10 +128,20 @@ func (r *Runtime) waitForAge(ctx context.Context, dir string) error {
 		if left <= 0 || left > bundleAge { // the latter: a clock that went back
 			return nil
 		}
-		if err := pause(ctx, left); err != nil {
+		// Most often containerd is about to delete it itself.
+		if err := pause(ctx, min(left, 50*time.Millisecond)); err != nil {
 			return err
 		}
 	}
+}
+
+// sweepBundles removes what deletes that were cut off left of a container that
+// is gone for good: nobody else would.
+func (r *Runtime) sweepBundles(ctx context.Context, id string) error {
+	if len(r.bundles(id, nil)) == 0 {
+		return nil
+	}
+	return r.mend(ctx, id, errors.New("its bundle outlived it"))
 }
 
 // killShims ends the shims of our namespace and id that serve our containerd.
@@ -185,7 +201,22 @@ func (r *Runtime) isShim(pid int, id string) bool {
 		return ""
 	}
 	return strings.HasPrefix(filepath.Base(args[0]), "containerd-shim") &&
-		flag("-namespace") == r.cfg.Namespace && flag("-id") == id && flag("-address") == r.cfg.Address
+		flag("-namespace") == r.cfg.Namespace && flag("-id") == id &&
+		(flag("-address") == r.cfg.Address || r.inBundle(pid, id))
+}
+
+// inBundle reports whether a process has our containerd's bundle of id as its
+// working folder, as a shim does: the same socket may go by several names, such
+// as /run and /var/run.
+func (r *Runtime) inBundle(pid int, id string) bool {
+	cwd, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd")
+	if err != nil {
+		return false
+	}
+	dir := filepath.Join(r.cfg.StateDir, bundlePart, r.cfg.Namespace)
+	// The kernel marks a folder that is gone; a hidden one is being deleted.
+	cwd = strings.TrimSuffix(cwd, " (deleted)")
+	return cwd == filepath.Join(dir, id) || cwd == filepath.Join(dir, "."+id)
 }
 
 // runcDelete removes runc's own state of id and kills what runs in it.
@@ -205,7 +236,7 @@ func (r *Runtime) runcDelete(ctx context.Context, id string) error {
 
 // removeBundle unmounts and removes a bundle and the work folder it points to.
 func removeBundle(dir string) error {
-	tail := filepath.Join(bundlePart, filepath.Base(filepath.Dir(dir)), filepath.Base(dir))
+	tail := filepath.Join(bundlePart, filepath.Base(filepath.Dir(dir)), strings.TrimPrefix(filepath.Base(dir), "."))
 	doomed := []string{dir}
 	if work, err := os.Readlink(filepath.Join(dir, "work")); err == nil && strings.HasSuffix(work, "/"+tail) {
 		doomed = append(doomed, work)

@@ -27,7 +27,10 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 		if _, err := r.tearDown(ctx, id, rec, ending{}); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, r.forget(ctx, id, rec)
+		if err := r.forget(ctx, id, rec); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, r.sweepBundles(ctx, id)
 	})
 	if err != nil {
 		return fmt.Errorf("remove container %q: %w", id, err)

@@ -1,0 +1,80 @@
+package containerd
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/runtime/runtimetest"
+)
+
+// A containerd that is killed while it deletes a bundle leaves it under a hidden
+// name, and can delete no bundle of that id from then on: every restart would
+// find the one before in its way.
+//
+// conformance: E6
+func TestHalfDeletedBundle(t *testing.T) {
+	e := newEnv(t)
+	dir := filepath.Join(e.cfg.StateDir, bundlePart, e.ns)
+	if _, err := e.r.Ensure(t.Context(), e.Spec("half", runtimetest.Program{})); err != nil {
+		t.Fatal(err)
+	}
+	hidden := filepath.Join(dir, ".half")
+	if err := os.MkdirAll(filepath.Join(hidden, "rootfs"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(hidden, "config.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(hidden, old, old); err != nil {
+		t.Fatal(err)
+	}
+	next := e.Spec("half", runtimetest.Program{})
+	next.Labels[runtime.LabelDigest] = "digest-2"
+	for range 2 { // the second finds what the first could not delete
+		e.dropTask(t, "half")
+		if _, err := e.r.Ensure(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Lstat(hidden); err == nil {
+		t.Error("the half-deleted bundle is still there: it blocks every later delete")
+	}
+	if err := os.MkdirAll(filepath.Join(hidden, "rootfs"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.r.Remove(t.Context(), "half"); err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []string{hidden, filepath.Join(dir, "half")} {
+		if _, err := os.Lstat(left); err == nil {
+			t.Errorf("%s is left", left)
+		}
+	}
+}
+
+// A shim is known by the folder that it works in too: the socket in its
+// arguments may be another name of ours.
+func TestShimByItsBundle(t *testing.T) {
+	e := newEnv(t)
+	if _, err := e.r.Ensure(t.Context(), e.Spec("byname", runtimetest.Program{})); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(e.dir, "other.sock")
+	if err := os.Symlink(e.cfg.Address, link); err != nil {
+		t.Fatal(err)
+	}
+	e.cfg.Address = link
+	other := e.open(t)
+	shims, err := other.shims("byname")
+	if err != nil || len(shims) != 1 {
+		t.Fatalf("shims of our own container by another name of the socket: %v, %v; want one", shims, err)
+	}
+	other.cfg.StateDir = e.dir // somebody else's containerd
+	if shims, err = other.shims("byname"); err != nil || len(shims) != 0 {
+		t.Fatalf("shims of another containerd: %v, %v; want none", shims, err)
+	}
+}
