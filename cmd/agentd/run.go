@@ -92,7 +92,7 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	rt, err := containerd.New(containerd.Config{
 		Address: cfg.Runtime.Address, Namespace: cfg.Runtime.Namespace, Node: cfg.Node.Name,
 		Snapshotter: cfg.Runtime.Snapshotter, RegistryDir: cfg.Runtime.RegistryDir, AuthFile: cfg.Runtime.AuthFile,
-		StateDir: cfg.Node.DataDir, Log: log,
+		Log: log,
 	})
 	if err != nil {
 		return err
