@@ -75,6 +75,8 @@ func checkBody(r Record) error {
 		_, err = DecodeDaemon(r.Body)
 	case r.Key.Kind == KindControl && isForget(r.Key):
 		err = checkForget(r)
+	case r.Key.Kind == KindNode:
+		_, err = DecodeNode(r.Body)
 	}
 	if err != nil && !errors.Is(err, ErrNewer) {
 		return fmt.Errorf("%s: %w", r.Key, err)
