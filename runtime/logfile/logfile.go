@@ -69,6 +69,14 @@ func Rotate(path string, limits Limits) error {
 	return nil
 }
 
+// Older is the path of the n-th older file; 0 is the live one.
+func Older(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return older(path, n)
+}
+
 func older(path string, n int) string { return path + "." + strconv.Itoa(n) }
 
 // keep makes room and copies the end of f to path.1.
@@ -77,27 +85,67 @@ func keep(f *os.File, path string, mode fs.FileMode, limits Limits) error {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// What is beyond the limits goes first, so that its space is free: one more
-	// than we would make, in case the limit was lowered by one; more are rare
-	// and go below.
-	for n := limits.MaxFiles - 1; ; n++ {
+	// What is beyond the limits goes first, so that its space is free.
+	if err := drop(path, limits.MaxFiles); err != nil {
+		return err
+	}
+	if err := copyTail(f, tmp, mode, limits.MaxSize); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := shift(path, limits.MaxFiles); err != nil {
+		return err
+	}
+	return os.Rename(tmp, older(path, 1))
+}
+
+// Shift renames path to path.1, after path.1 became path.2 and so on, so that
+// at most files of them are left when path is made anew. It is for a writer
+// that opens path again; the files of one that does not are for Rotate.
+func Shift(path string, files int) error {
+	if err := drop(path, files); err != nil {
+		return fmt.Errorf("rotate log %s: %w", path, err)
+	}
+	if files <= 1 {
+		return remove(path)
+	}
+	if err := shift(path, files); err != nil {
+		return fmt.Errorf("rotate log %s: %w", path, err)
+	}
+	if err := os.Rename(path, older(path, 1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("rotate log: %w", err)
+	}
+	return nil
+}
+
+// drop removes what is too old when there will be one file more, and what was
+// kept under a higher limit before.
+func drop(path string, files int) error {
+	for n := max(files-1, 1); ; n++ {
 		if err := os.Remove(older(path, n)); errors.Is(err, fs.ErrNotExist) {
-			if n >= limits.MaxFiles {
-				break
+			if n >= files {
+				return nil
 			}
 		} else if err != nil {
 			return err
 		}
 	}
-	if err := copyTail(f, tmp, mode, limits.MaxSize); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	for n := limits.MaxFiles - 2; n >= 1; n-- {
+}
+
+// shift gives each older file the next number; the last one has to be gone.
+func shift(path string, files int) error {
+	for n := files - 2; n >= 1; n-- {
 		if err := os.Rename(older(path, n), older(path, n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return os.Rename(tmp, older(path, 1))
+	return nil
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove log: %w", err)
+	}
+	return nil
 }
 
 // copyTail copies at most limit bytes from the end of f as it is now.
@@ -146,8 +194,8 @@ func lineStart(f *os.File, from, end int64) (int64, error) {
 // Remove deletes a log and all its older files.
 func Remove(path string) error {
 	for _, p := range []string{path, path + ".tmp"} {
-		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove log: %w", err)
+		if err := remove(p); err != nil {
+			return err
 		}
 	}
 	for n := 1; ; n++ {
