@@ -30,10 +30,8 @@ type checker struct {
 }
 
 // fail adds a problem with the value at path, "section.key" and what is in it.
-func (c checker) fail(path, msg, hint string) { c.add(strict.Invalid, path, msg, hint) }
-
-func (c checker) add(kind strict.Kind, path, msg, hint string) {
-	e := strict.Error{Path: path, Msg: msg, Hint: hint, Kind: kind}
+func (c checker) fail(path, msg, hint string) {
+	e := strict.Error{Path: path, Msg: msg, Hint: hint}
 	key := path
 	for key != "" {
 		if root, ok := c.origin[key]; ok {
@@ -69,13 +67,21 @@ func (c checker) node(n Node) {
 			c.fail(at, strict.Quote(n.Labels[key])+" is not the value of a label", "at most 63 letters, digits, - _ and .")
 		}
 	}
-	for i, t := range n.Taints {
-		if _, err := ParseTaint(t); err != nil {
-			c.fail(strict.Index("node.taints", i), err.Error(), "")
+	seen := map[spec.Taint]string{}
+	for i, text := range n.Taints {
+		at := strict.Index("node.taints", i)
+		t, err := spec.ParseTaint(text)
+		if err != nil {
+			c.fail(at, err.Error(), "")
+			continue
 		}
-	}
-	if len(n.Taints) > 0 {
-		c.add(strict.Unsupported, "node.taints", "not supported yet", "a label and a selector keep daemons off a node")
+		// As in Kubernetes, key and effect tell taints apart.
+		id := spec.Taint{Key: t.Key, Effect: t.Effect}
+		if before, ok := seen[id]; ok {
+			c.fail(at, strict.Quote(text)+" has the key and effect of "+before, "")
+			continue
+		}
+		seen[id] = at
 	}
 	if c.absolute("node.data_dir", n.DataDir) && n.DataDir == "/" {
 		c.fail("node.data_dir", "is the root folder", "")
@@ -165,11 +171,7 @@ func (c checker) runtime(r Runtime) {
 func (c checker) log(l Log) {
 	c.oneOf("log.level", l.Level, "debug", "info", "warn", "error")
 	c.oneOf("log.format", l.Format, "text", "json")
-	if l.Containers == "journald" {
-		c.add(strict.Unsupported, "log.containers", `"journald" is not supported yet`, `"file" is, and what "auto" means`)
-	} else {
-		c.oneOf("log.containers", l.Containers, "auto", "journald", "file")
-	}
+	c.oneOf("log.containers", l.Containers, LogsAuto, LogsJournald, LogsFile)
 	const least = 4 << 10 // a page: less is rotated faster than it is read
 	if l.MaxSize < least {
 		c.fail("log.max_size", fmt.Sprintf("%s is less than %s", l.MaxSize, spec.Size(least)), "")

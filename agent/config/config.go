@@ -1,6 +1,10 @@
 package config
 
-import "github.com/agentd/agentd/spec"
+import (
+	"os"
+
+	"github.com/agentd/agentd/spec"
+)
 
 // Config is agentd's own configuration, as CONTRACT names its keys. Load
 // returns it resolved: addresses have ports, the node has a name.
@@ -20,7 +24,7 @@ type Config struct {
 type Node struct {
 	Name    string            `toml:"name"`     // default: the host name, in lower case
 	Labels  map[string]string `toml:"labels"`   // besides those that every node has; see Config.Labels
-	Taints  []string          `toml:"taints"`   // key=value:Effect
+	Taints  []string          `toml:"taints"`   // key=value:Effect, each valid; see NodeTaints
 	DataDir string            `toml:"data_dir"` // absolute
 }
 
@@ -70,9 +74,33 @@ type Runtime struct {
 type Log struct {
 	Level      string    `toml:"level"`      // debug | info | warn | error
 	Format     string    `toml:"format"`     // text | json
-	Containers string    `toml:"containers"` // auto | file; auto means file
+	Containers string    `toml:"containers"` // LogsAuto | LogsJournald | LogsFile; see ContainerLogs
 	MaxSize    spec.Size `toml:"max_size"`   // bytes per file
 	MaxFiles   int       `toml:"max_files"`  // the one being written included
+}
+
+// Where the output of containers goes.
+const (
+	LogsAuto     = "auto" // journald where it runs, else files
+	LogsJournald = "journald"
+	LogsFile     = "file"
+)
+
+// JournalSocket is where journald takes entries: it exists where journald runs
+// (systemd-journald.service(8)).
+const JournalSocket = "/run/systemd/journal/socket"
+
+// ContainerLogs returns where the output of containers goes, LogsJournald or
+// LogsFile. journal is the path to look for journald at, JournalSocket but in
+// tests.
+func (l Log) ContainerLogs(journal string) string {
+	if l.Containers != LogsAuto {
+		return l.Containers
+	}
+	if info, err := os.Stat(journal); err == nil && info.Mode().Type() == os.ModeSocket {
+		return LogsJournald
+	}
+	return LogsFile
 }
 
 // API is the [api] table.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/agentd/agentd/spec"
 	"github.com/agentd/agentd/spec/record"
 )
 
@@ -323,16 +326,40 @@ func TestNodeLabels(t *testing.T) {
 	}
 }
 
-func TestTaints(t *testing.T) {
-	for _, s := range []string{"dedicated=gpu:NoSchedule", "example.org/x:NoExecute", "a=:PreferNoSchedule"} {
-		got, err := ParseTaint(s)
-		if err != nil || strings.Replace(got.String(), "=:", ":", 1) != strings.Replace(s, "=:", ":", 1) {
-			t.Errorf("%s became %s, %v", s, got, err)
-		}
+func TestNodeTaints(t *testing.T) {
+	n := mustLoad(t, "[node]\ntaints = ['dedicated=gpu:NoSchedule', 'dedicated=gpu:NoExecute', 'example.org/x:NoExecute']").Node
+	want := []spec.Taint{{Key: "dedicated", Value: "gpu", Effect: "NoSchedule"}, {Key: "dedicated", Value: "gpu", Effect: "NoExecute"}, {Key: "example.org/x", Effect: "NoExecute"}}
+	if got := NodeTaints(n.Taints); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, s := range []string{"", "a", "a=b", ":NoSchedule", "a b:NoSchedule", "a=b c:NoSchedule", "a:noschedule"} {
-		if got, err := ParseTaint(s); err == nil {
-			t.Errorf("%q became %s", s, got)
+	if got := NodeTaints([]string{"bad", "a:NoExecute"}); len(got) != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestContainerLogs(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "socket")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ containers, journal, want string }{
+		{"auto", socket, "journald"},
+		{"auto", plain, "file"}, // a left-over is no journal
+		{"auto", filepath.Join(dir, "none"), "file"},
+		{"file", socket, "file"},
+		{"journald", filepath.Join(dir, "none"), "journald"}, // said is said
+	}
+	for _, tt := range tests {
+		cfg := mustLoad(t, "[log]\ncontainers = '"+tt.containers+"'").Log
+		if got := cfg.ContainerLogs(tt.journal); got != tt.want {
+			t.Errorf("%s with %s: %s, want %s", tt.containers, filepath.Base(tt.journal), got, tt.want)
 		}
 	}
 }

@@ -24,6 +24,18 @@ func NodeLabels(n Node, version string) map[string]string {
 	return labels
 }
 
+// NodeTaints returns taints as they are written in a configuration or a node's
+// record; what is none is left out.
+func NodeTaints(written []string) []spec.Taint {
+	var out []spec.Taint
+	for _, s := range written {
+		if t, err := spec.ParseTaint(s); err == nil {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
 // AutoLabels returns the labels that every node has by itself, and their
 // Kubernetes synonyms. The host name falls back on the node's name when it can
 // be no label.

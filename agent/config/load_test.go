@@ -148,10 +148,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"labels", "[node.labels]\n'agentd/os' = 'x'\n'a b' = 'c'\nd = '-'", "a.toml:2: node.labels.\"agentd/os\": every node has it by itself (leave it out)\n" +
 			"a.toml:3: node.labels.\"a b\": \"a b\" is not a label (such as \"role\" or \"example.org/role\")\n" +
 			`a.toml:4: node.labels.d: "-" is not the value of a label (at most 63 letters, digits, - _ and .)`},
-		{"taints are not there yet", "[node]\ntaints = ['dedicated=gpu:NoSchedule']", "a.toml:2: node.taints: not supported yet (a label and a selector keep daemons off a node)"},
-		{"taints that are none", "[node]\ntaints = [\n'dedicated=gpu',\n'a=b:Never']", "a.toml:2: node.taints: not supported yet (a label and a selector keep daemons off a node)\n" +
-			"a.toml:3: node.taints[0]: \"dedicated=gpu\" has no effect: write key=value:NoSchedule or key=value:NoExecute\n" +
+		{"taints that are none", "[node]\ntaints = [\n'dedicated=gpu',\n'a=b:Never']", "a.toml:3: node.taints[0]: \"dedicated=gpu\" has no effect: write key=value:NoSchedule or key=value:NoExecute\n" +
 			`a.toml:4: node.taints[1]: "Never" is not "NoSchedule", "NoExecute" or "PreferNoSchedule"`},
+		{"a taint twice", "[node]\ntaints = [\n'a=b:NoSchedule',\n'a=b:NoExecute',\n'a=c:NoSchedule']", `a.toml:5: node.taints[2]: "a=c:NoSchedule" has the key and effect of node.taints[0]`},
 		{"paths", "[node]\ndata_dir = 'x'\n[trust]\ndir = ''\n[api]\nsocket = '/a//b'\n[runtime]\naddress = 'unix:///run/x.sock'",
 			"a.toml:2: node.data_dir: \"x\" is not an absolute path (start it with /)\na.toml:4: trust.dir: is empty\n" +
 				"a.toml:6: api.socket: \"/a//b\" is not a clean path (write \"/a/b\")\n" +
@@ -166,10 +165,10 @@ func TestLoadRefuses(t *testing.T) {
 				"a.toml:4: policy.host_namespaces[0]: \"net\" is not \"network\", \"pid\", \"ipc\" or \"uts\" (did you mean \"network\"?)\n" +
 				"a.toml:5: policy.capabilities[0]: \"NET\" is not a capability\n" +
 				"a.toml:6: policy.devices[0]: \"/dev/x:\" is not a device (write \"PATH\" or \"PATH:rwm\", with any of r, w and m)"},
-		{"logs", "[log]\nlevel = 'warning'\nformat = 'logfmt'\ncontainers = 'journald'\nmax_size = 1\nmax_files = 0",
+		{"logs", "[log]\nlevel = 'warning'\nformat = 'logfmt'\ncontainers = 'journal'\nmax_size = 1\nmax_files = 0",
 			"a.toml:2: log.level: \"warning\" is not \"debug\", \"info\", \"warn\" or \"error\"\n" +
 				"a.toml:3: log.format: \"logfmt\" is not \"text\" or \"json\"\n" +
-				"a.toml:4: log.containers: \"journald\" is not supported yet (\"file\" is, and what \"auto\" means)\n" +
+				"a.toml:4: log.containers: \"journal\" is not \"auto\", \"journald\" or \"file\" (did you mean \"journald\"?)\n" +
 				"a.toml:5: log.max_size: 1 is less than 4KiB\na.toml:6: log.max_files: 0 is not between 1 and 1000 (the one being written counts)"},
 		{"addresses", "[ring]\nbind = 'eth0:7946'\nadvertise = 'fd00::1'\njoin = [\n'a:b',\n'[::1',\n'x:0']\n[metrics]\nlisten = 'localhost'",
 			"a.toml:2: ring.bind: \"eth0:7946\" is not an IP address of this machine, or 0.0.0.0 or [::] for all\n" +
