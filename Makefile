@@ -65,3 +65,14 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 clean: ## remove what make has built
 	rm -rf bin dist cover.out
+
+# How many faults strike in `make chaos`, from which seed (0: a new one), and
+# against which containerd: the system's, or SERVER=newest.
+FAULTS ?= 2000
+SEED   ?= 0
+SERVER ?=
+
+.PHONY: chaos
+chaos: ## injure one node's agent, containerd, shims and programs at random (root)
+	@e2e/install.sh bench
+	AGENTD_TEST_REQUIRE=root,containerd $(GO) test ./e2e/chaos -run 'TestChaos$$' -count=1 -timeout 120m -v -args -chaos.faults=$(FAULTS) -chaos.seed=$(SEED) -chaos.server=$(SERVER)
