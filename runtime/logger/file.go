@@ -6,19 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentd/agentd/runtime/logfile"
 )
 
-const (
-	writeSize = 32 << 10 // of one write to a file
-	// lookEvery is how often the file is looked for under its name: somebody
-	// may have removed or renamed it.
-	lookEvery = time.Second
-)
+// writeSize is how much is written to a file at once.
+const writeSize = 32 << 10
 
 // fileSink writes to a file that is rotated when it is full. Two of them may
 // write to one path for a moment, when the logger of a replaced container still
@@ -28,10 +23,9 @@ type fileSink struct {
 	size  int64 // of one file, at most
 	files int
 
-	f      *os.File // nil: has to be opened
-	looked time.Time
-	out    []byte // formatted and not written yet
-	torn   bool   // the last write ended within a line
+	f    *os.File // nil: has to be opened
+	out  []byte   // formatted and not written yet
+	torn bool     // the last write ended within a line
 }
 
 func newFileSink(o Options) *fileSink {
@@ -88,13 +82,8 @@ func (s *fileSink) drop(err error) error {
 	return err
 }
 
-// open makes f the file of that name.
+// open makes f the file of that name: somebody may have removed or renamed it.
 func (s *fileSink) open() error {
-	now := time.Now()
-	if d := now.Sub(s.looked); s.f != nil && d >= 0 && d < lookEvery {
-		return nil
-	}
-	s.looked = now
 	if s.f != nil {
 		if s.same() {
 			return nil
