@@ -23,6 +23,9 @@ const (
 	// up nobody.
 	pullSlots    = 3
 	pullPatience = 30 * time.Second
+	// hookLeast is what a stop leaves for the signal when its hook took all of
+	// the grace period, as Kubernetes has it.
+	hookLeast = 2 * time.Second
 )
 
 // job is a step under way.
@@ -40,6 +43,8 @@ type outcome struct {
 	inst     runtime.Instance // Start
 	exit     *runtime.Exit    // Stop; nil: it did not run
 	prepared Prepared         // Prepare
+	ends     []JobEnd         // Record
+	said     Said             // Listen
 	panicked any
 	stack    []byte
 }
@@ -55,7 +60,7 @@ func (j *job) finished() <-chan outcome {
 // supersede cancels a preparation that nobody wants any more. Lifecycle calls
 // are never cancelled: that would wedge the container (RUNTIME.md).
 func (j *job) supersede(sit situation) {
-	d := sit.desired
+	d := sit.of
 	stale := sit.left || d == nil || d.Delete || d.Hold != "" || !j.step.Fallback && d.Digest != j.of.Digest
 	if j.step.Op == Prepare && stale {
 		j.superseded = true
@@ -122,7 +127,7 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 	case Start:
 		o.inst, o.err = w.start(ctx, step, of)
 	case Stop:
-		exit, err := rt.Stop(ctx, step.ID, step.Grace)
+		exit, err := w.stop(ctx, step)
 		switch {
 		case err == nil:
 			o.exit = &exit
@@ -135,6 +140,14 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 		}
 	case Label:
 		o.err = rt.SetLabels(ctx, step.ID, step.Labels)
+	case Hook:
+		if o.err = w.hook(ctx, step.ID, step.Argv); o.err == nil {
+			o.err = rt.SetLabels(ctx, step.ID, step.Labels)
+		}
+	case Record:
+		o.ends, o.err = writeJob(w.s.cfg.DataDir, w.name, *step.Job)
+	case Listen:
+		o.said = w.listen(ctx)
 	default:
 		o.err = fmt.Errorf("unknown step %q", step.Op)
 	}
@@ -144,7 +157,7 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 // host is this node as Render sees it.
 func (w *worker) host() Host {
 	cfg := &w.s.cfg
-	h := Host{Node: cfg.Node.Name, DataDir: cfg.DataDir, LogPath: cfg.LogPath(w.name)}
+	h := Host{Node: cfg.Node.Name, DataDir: cfg.DataDir, LogPath: cfg.LogPath(w.name), LogURI: cfg.LogURI(w.name)}
 	if cfg.Policy != nil {
 		h.Resolve, h.Masks = cfg.Policy.Resolve, cfg.Policy.MountMasks
 	}
@@ -210,6 +223,42 @@ func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Inst
 		w.tidy(writeCurrent(dir, of, step.Image), dropFiles(dir, w.name, of.Digest))
 	}
 	return inst, nil
+}
+
+// stop runs the pre_stop hook, within the grace period, and ends the container.
+// A hook that fails keeps nothing running.
+func (w *worker) stop(ctx context.Context, step Step) (runtime.Exit, error) {
+	rt, grace := w.s.cfg.Runtime, step.Grace
+	if step.Fault != "" {
+		// So that an agent that takes over now knows that this is no success.
+		w.tidy(rt.SetLabels(ctx, step.ID, map[string]string{labelFault: step.Fault}))
+	}
+	if len(step.Argv) > 0 {
+		began := time.Now()
+		hctx, cancel := context.WithTimeout(ctx, max(grace, hookLeast))
+		err := w.hook(hctx, step.ID, step.Argv)
+		cancel()
+		if err != nil {
+			w.log.Warn("pre_stop failed", "container", step.ID, "err", err)
+			w.tell(Event{Type: EventHook, Reason: "pre_stop " + errorWords(err)})
+		}
+		grace = max(hookLeast, grace-time.Since(began))
+	}
+	return rt.Stop(ctx, step.ID, grace)
+}
+
+// hook runs a command in the container.
+func (w *worker) hook(ctx context.Context, id string, argv []string) error {
+	code, err := w.s.cfg.Runtime.Exec(ctx, id, argv)
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errors.New("did not end in time and was killed")
+	case err != nil:
+		return err
+	case code != 0:
+		return fmt.Errorf("exited with code %d", code)
+	}
+	return nil
 }
 
 // tidy logs what failed besides the step itself.

@@ -13,6 +13,10 @@ import (
 const (
 	labelStreak = "agentd.io/streak" // crashes in a row that the back-off counts
 	labelFinal  = "agentd.io/final"  // the restart count at which it ended for good
+	labelSource = "agentd.io/source" // digest of the record's daemon, before it was rendered for this node
+	labelHook   = "agentd.io/hook"   // LabelStarted of the instance whose post_start hook is done
+	labelWell   = "agentd.io/well"   // LabelStarted of the instance, while its probes are content
+	labelFault  = "agentd.io/fault"  // why the instance is being stopped, when it is not well
 )
 
 // Counts of restarts, carried by the labels of the container that they led to.
@@ -31,6 +35,24 @@ type Ended struct {
 	Away   bool          // it happened before this agent looked for the first time
 	Ours   bool          // this agent stopped it on purpose
 	Gone   bool          // the container itself vanished
+	Fault  string        // it was not well and was stopped for that, in words
+	Said   *Said         // what it said last; nil: not asked for yet
+}
+
+// Asked is an operator's wish to restart the daemon here.
+type Asked struct{ PID int } // of the instance to end; 0: there was none
+
+// Waits is whose end a stop waits for.
+type Waits struct {
+	For   string
+	Since time.Time
+}
+
+// Well is how an instance with probes has fared.
+type Well struct {
+	Probed bool
+	Since  time.Time     // content since then; zero: it is not
+	Best   time.Duration // the longest time that it was, before that
 }
 
 // Failure is a step that failed, and how often in a row.
@@ -64,9 +86,15 @@ type History struct {
 	Failure  *Failure
 	Fallback *Failure // of restarting the revision before, see plan.fallBack
 	Prepared Prepared
-	Stopping bool // a stop of ours is under way or done
-	Panics   int  // of agentd itself, on the desired digest
-	Panic    string
+	Stopping bool   // a stop of ours is under way or done
+	Fault    string // why, when it is an end of an instance that is not well
+	// HookFailed is how post_start of the instance that runs failed.
+	HookFailed string
+	Well       Well
+	Waits      Waits
+	Asked      *Asked
+	Panics     int // of agentd itself, on the desired digest
+	Panic      string
 }
 
 // Prepared says that a digest can be started without delay.
@@ -88,6 +116,7 @@ func (h History) Observe(inst *runtime.Instance, now time.Time) History {
 	if inst != nil && (inst.State == runtime.StateRunning || inst.State == runtime.StatePaused) {
 		if h.Running == nil || h.Running.PID != inst.PID || h.Running.ID != inst.ID {
 			h.Running = &Seen{ID: inst.ID, PID: inst.PID, Since: now}
+			h.HookFailed, h.Well = "", Well{}
 		}
 		h.Ended = nil
 		return h
@@ -98,8 +127,14 @@ func (h History) Observe(inst *runtime.Instance, now time.Time) History {
 	}
 	switch {
 	case h.Running != nil || first && hasRun(inst):
-		e := &Ended{Exit: exit, SeenAt: now, Away: h.Running == nil, Ours: h.Stopping, Gone: inst == nil}
-		e.Ran = ran(inst, h.Running, exit)
+		fault := h.Fault
+		if h.Running == nil {
+			fault = inst.Labels[labelFault] // another agent was about to end it
+		}
+		e := &Ended{Exit: exit, SeenAt: now, Away: h.Running == nil, Ours: h.Stopping && fault == "", Gone: inst == nil, Fault: fault}
+		if e.Ran = ran(inst, h.Running, exit); h.Well.Probed {
+			e.Ran = min(e.Ran, h.Well.longest(now)) // only health counts, not being there
+		}
 		if !exit.At.IsZero() {
 			e.Age = max(0, now.Sub(exit.At))
 		}
@@ -109,6 +144,35 @@ func (h History) Observe(inst *runtime.Instance, now time.Time) History {
 		e := *h.Ended
 		e.Exit = exit
 		h.Ended = &e
+	}
+	return h
+}
+
+// Felt folds what the probes of the instance that runs say into the history.
+func (h History) Felt(good bool, now time.Time) History {
+	w := Well{Probed: true, Since: h.Well.Since, Best: h.Well.Best}
+	switch {
+	case good && w.Since.IsZero():
+		w.Since = now
+	case !good:
+		w.Best, w.Since = w.longest(now), time.Time{}
+	}
+	h.Well = w
+	return h
+}
+
+// longest returns the longest time of health.
+func (w Well) longest(now time.Time) time.Duration {
+	if w.Since.IsZero() {
+		return w.Best
+	}
+	return max(w.Best, now.Sub(w.Since))
+}
+
+// WaitsFor notes whose end a stop waits for.
+func (h History) WaitsFor(names string, now time.Time) History {
+	if h.Waits.For != names {
+		h.Waits = Waits{For: names, Since: now}
 	}
 	return h
 }
@@ -157,7 +221,7 @@ func (h History) Next(digest string, resetAfter time.Duration, now time.Time) Co
 // Begun notes that a step is under way.
 func (h History) Begun(s Step) History {
 	if s.Op == Stop && !s.Extra {
-		h.Stopping = true
+		h.Stopping, h.Fault = true, s.Fault
 	}
 	return h
 }
@@ -172,17 +236,22 @@ func (h History) Done(s Step) History {
 	}
 	switch s.Op {
 	case Start:
-		h.Stopping = false
+		h.Stopping, h.Fault, h.HookFailed, h.Asked = false, "", "", nil
 		h = h.withFailure(s, nil)
 	case Remove:
 		// The next container of this daemon begins a new life.
-		h = History{Looked: true, Prepared: h.Prepared, Panics: h.Panics, Panic: h.Panic}
+		h = History{Looked: true, Prepared: h.Prepared, Panics: h.Panics, Panic: h.Panic, Asked: h.Asked}
 	}
 	return h
 }
 
 // Failed folds a step that failed into the history.
 func (h History) Failed(s Step, digest string, err error, now time.Time) History {
+	h.Asked = nil // whoever asked is told, and may ask again
+	if s.Op == Hook {
+		h.HookFailed = errorWords(err) // which ends this instance, see keep
+		return h
+	}
 	f := Failure{Op: s.Op, Digest: digest, Count: 1, At: now, Err: errorWords(err), Blocked: errors.Is(err, runtime.ErrForeign)}
 	if old := h.failureOf(s); old != nil && old.Op == f.Op && old.Digest == digest {
 		f.Count += old.Count

@@ -137,7 +137,13 @@ func TestPlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			in := Input{Name: "web", Desired: tt.desired, Selected: !tt.unselected, Select: `label role is "db"`, Left: tt.left, Seed: "n1", Now: now}
+			in := Input{Name: "web", Desired: tt.desired, Site: Site{Node: spec.Node{Name: "n1", Labels: map[string]string{"role": "edge"}}},
+				Left: tt.left, Seed: "n1", Now: now}
+			if tt.unselected {
+				c := *tt.desired
+				c.Daemon.Selector = map[string]string{"role": "db"}
+				in.Desired = &c
+			}
 			if tt.desired != nil {
 				in.Labels = stableLabels(*tt.desired, "n1")
 			}
@@ -197,7 +203,7 @@ func TestPlanReducesToOne(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			in := Input{Name: "web", Desired: &d, Selected: true, Actual: tt.actual, Labels: stableLabels(d, "n1"), Now: time.Now()}
+			in := Input{Name: "web", Desired: &d, Actual: tt.actual, Labels: stableLabels(d, "n1"), Now: time.Now()}
 			in.History = History{}.Observe(Primary("web", d.Digest, tt.actual), in.Now)
 			var got []string
 			for _, s := range Plan(in).Steps {
@@ -223,7 +229,7 @@ func TestStartCarriesCounts(t *testing.T) {
 	inst := runtime.Instance{ID: "web", State: runtime.StateStopped, Labels: labels, StartedAt: now.Add(-10 * time.Second),
 		Exit: &runtime.Exit{Code: 137, OOM: true, Known: true, At: now.Add(-5 * time.Second)}}
 	h := History{Prepared: Prepared{Digest: d.Digest}}.Observe(&inst, now)
-	r := Plan(Input{Name: "web", Desired: &d, Selected: true, Actual: []runtime.Instance{inst}, History: h, Now: now})
+	r := Plan(Input{Name: "web", Desired: &d, Actual: []runtime.Instance{inst}, History: h, Now: now})
 	if len(r.Steps) != 1 {
 		t.Fatalf("steps %+v, reason %s", r.Steps, r.Reason)
 	}

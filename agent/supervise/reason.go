@@ -24,8 +24,8 @@ func exitWords(e runtime.Exit, away bool) string {
 		s = "ended with unknown exit code"
 	case e.OOM:
 		s = fmt.Sprintf("killed by the kernel: out of memory (exit code %d)", e.Code)
-	case e.Code > 128 && e.Code < 128+65 && unix.SignalName(syscall.Signal(e.Code-128)) != "":
-		s = fmt.Sprintf("ended by %s (exit code %d)", unix.SignalName(syscall.Signal(e.Code-128)), e.Code)
+	case signalName(e.Code) != "":
+		s = fmt.Sprintf("ended by %s (exit code %d)", signalName(e.Code), e.Code)
 	default:
 		s = fmt.Sprintf("exited with code %d", e.Code)
 	}
@@ -38,11 +38,28 @@ func exitWords(e runtime.Exit, away bool) string {
 	return s
 }
 
+// signalName names the signal that an exit code stands for, or "".
+func signalName(code uint32) string {
+	if code <= 128 || code > 128+64 {
+		return ""
+	}
+	return unix.SignalName(syscall.Signal(code - 128))
+}
+
+// endWords tells how an instance ended, and why when it was not well.
+func endWords(e *Ended, exit runtime.Exit) string {
+	how := exitWords(exit, e.Away)
+	if e.Fault != "" {
+		how = fmt.Sprintf("%s; stopped for that, %s", e.Fault, how)
+	}
+	return how
+}
+
 // restartWords tells of an exit that is answered with a start.
 func restartWords(e *Ended, next Counts, delay time.Duration) string {
-	how := exitWords(e.Exit, e.Away)
+	how := endWords(e, e.Exit)
 	if e.Gone {
-		how = "the container vanished: somebody else removed it"
+		how = vanishedWords
 	}
 	when := "starts again at once"
 	if delay > 0 {
@@ -70,7 +87,7 @@ func (p *plan) runningWords() string {
 func failureWords(f Failure, delay time.Duration) string {
 	what := map[Op]string{
 		Prepare: "cannot be made ready", Start: "cannot be started", Stop: "cannot be stopped",
-		Remove: "cannot be removed", Label: "its labels cannot be written",
+		Remove: "cannot be removed", Label: "its labels cannot be written", Record: "its end cannot be remembered",
 	}[f.Op]
 	return fmt.Sprintf("%s: %s; tries again after %s (%s)", what, f.Err, round(delay), plural(f.Count, "failed attempt"))
 }
@@ -127,3 +144,6 @@ func orUnknown(s string) string {
 	}
 	return s
 }
+
+// vanishedWords tells of a container that somebody else removed.
+const vanishedWords = "the container vanished: somebody else removed it"

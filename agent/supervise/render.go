@@ -18,6 +18,7 @@ type Host struct {
 	Node    string
 	DataDir string
 	LogPath string // of this daemon's output
+	LogURI  string // where its output goes instead; "": to LogPath
 	// Resolve follows the symbolic links of a mount's source, so that what is
 	// mounted is what the policy judged. nil: paths are taken as written.
 	Resolve func(path string) string
@@ -67,7 +68,7 @@ func Render(d Desired, h Host) Rendered {
 			Ulimits: maps.Clone(s.Resources.Ulimits),
 		},
 		StopSignal: s.Stop.Signal, StopGrace: s.Stop.Grace.D(),
-		LogPath: h.LogPath, Labels: stableLabels(d, h.Node),
+		LogPath: h.LogPath, LogURI: h.LogURI, Labels: stableLabels(d, h.Node),
 	}}
 	if out.Spec.Hostname == "" {
 		out.Spec.Hostname = h.Node
@@ -130,6 +131,7 @@ func stableLabels(d Desired, node string) map[string]string {
 		runtime.LabelNode:       node,
 		runtime.LabelStopSignal: d.Daemon.Stop.Signal,
 		runtime.LabelStopGrace:  d.Daemon.Stop.Grace.D().String(),
+		labelSource:             d.source(),
 	}
 }
 

@@ -17,6 +17,9 @@ func (p *plan) gate(r Result, f *Failure) Result {
 	if first.Fallback != (f == p.History.Fallback) || f.Op != first.Op && !(starts(f.Op) && starts(first.Op)) {
 		return r
 	}
+	if over, ok := p.jobUnstartable(f); ok {
+		return over
+	}
 	b := stopBackoff
 	switch {
 	case f.Op == Prepare || f.Blocked:
@@ -56,29 +59,47 @@ func (p *plan) gate(r Result, f *Failure) Result {
 // made ready: what crashed, or went down with the machine, is started again as
 // it was. r is the plan for the wanted one.
 func (p *plan) fallBack(r Result) (Result, bool) {
-	f, fb := p.History.Failure, p.Fallback
-	if fb == nil || f == nil || f.Op != Prepare || len(p.FallbackDenials) > 0 ||
-		p.inst.Labels[runtime.LabelDigest] != fb.Digest {
+	f := p.History.Failure
+	if f == nil || f.Op != Prepare {
 		return Result{}, false
 	}
 	held := p.gate(r, f)
 	if len(held.Steps) > 0 {
 		return Result{}, false // the wanted one has its turn
 	}
+	got, ok := p.inPlace()
+	if !ok {
+		return Result{}, false
+	}
+	got.Reason = fmt.Sprintf("revision %d waits: %s; meanwhile revision %d: %s", p.Desired.Revision, held.Reason, p.Fallback.Revision, got.Reason)
+	if got.Wake.IsZero() || held.Wake.Before(got.Wake) {
+		got.Wake = held.Wake
+	}
+	return got, true
+}
+
+// inPlace restarts the revision that is here and is not the wanted one, after
+// it ended or because it is not well.
+func (p *plan) inPlace() (Result, bool) {
+	fb := p.Fallback
+	if fb == nil || len(p.FallbackDenials) > 0 || p.inst == nil || p.inst.Labels[runtime.LabelDigest] != fb.Digest ||
+		p.alive() && !(p.running() && p.Health.Dead) {
+		return Result{}, false
+	}
 	q := *p
-	q.Desired = fb
+	q.Desired, q.Finished = fb, nil
 	q.History.Prepared = Prepared{Digest: fb.Digest, Image: p.inst.Labels[runtime.LabelImage]}
-	got := q.ended()
+	var got Result
+	if p.running() {
+		got = q.fault(p.Health.Reason)
+	} else {
+		got = q.ended()
+	}
 	if got.State == Completed || got.State == Stopped {
 		return Result{}, false
 	}
 	for i := range got.Steps {
 		got.Steps[i].Fallback = true
 	}
-	got = q.gate(got, p.History.Fallback)
-	got.Reason = fmt.Sprintf("revision %d waits: %s; meanwhile revision %d: %s", p.Desired.Revision, held.Reason, fb.Revision, got.Reason)
-	if got.Wake.IsZero() || held.Wake.Before(got.Wake) {
-		got.Wake = held.Wake
-	}
-	return got, true
+	return q.gate(got, p.History.Fallback), true
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/agentd/agentd/agent/policy"
+	"github.com/agentd/agentd/agent/probe"
 	"github.com/agentd/agentd/runtime"
 	"github.com/agentd/agentd/spec"
 )
@@ -20,6 +21,7 @@ import (
 type Desired struct {
 	Daemon     spec.Daemon // only the name when Delete is set
 	Digest     string      // of the running part
+	Source     string      // set here: Digest before the daemon was rendered for this node
 	Generation uint64
 	Revision   int
 	Delete     bool
@@ -31,27 +33,6 @@ type Desired struct {
 	ImageDigest string
 }
 
-// Report is where one daemon stands on this node.
-type Report struct {
-	Name        string
-	Placed      bool // meant for this node
-	State       string
-	Reason      string // one sentence; never empty
-	Ready       bool
-	Revision    int    // of the container, like the four below; 0 without one
-	Generation  uint64 //
-	Digest      string //
-	ImageDigest string //
-	Container   string // id
-	PID         int
-	Restarts    int  // of this digest since it was first started here
-	ExitCode    *int // of the last exit; kept while the next instance runs
-	OOM         bool // that exit was the OOM killer's doing
-	StartedAt   time.Time
-	Since       time.Time // of the state, by this process's clock
-	Reasons     []string  // Reason and all others, most decisive first
-}
-
 // Config is what a Supervisor is made of.
 type Config struct {
 	Node    spec.Node
@@ -59,10 +40,19 @@ type Config struct {
 	Policy  *policy.Policy // nil permits everything
 	DataDir string
 	LogPath func(daemon string) string
-	Log     *slog.Logger
+	// LogURI says where a container's output goes instead of LogPath:
+	// "binary://…" or "file://…"; nil or "" means LogPath.
+	LogURI func(daemon string) string
+	// LastOutput returns the last lines that a daemon's container wrote, within
+	// ctx. It is asked after a failure, to say why. nil: nothing is known.
+	LastOutput func(ctx context.Context, daemon string) string
+	Log        *slog.Logger
 	// Changed is called after reports changed, from any goroutine. It must not
 	// block. May be nil.
 	Changed func()
+	// Event is told what happened, from any goroutine. It must not block. May
+	// be nil.
+	Event func(Event)
 	// Relist is the longest time between two looks at all containers; default
 	// 7 s. Events of the runtime come sooner, but may be lost.
 	Relist time.Duration
@@ -85,21 +75,26 @@ type Supervisor struct {
 	wake chan struct{} // capacity 1: daemons may have come or gone
 	list chan struct{} // capacity 1: look at the containers again
 	pull chan struct{} // slots of pulls, see acquire
+	ask  *probe.Asker
 	// clock orders looks at the runtime and changes to it: a look that began
 	// before a change ended says nothing about its outcome.
 	clock atomic.Uint64
 
 	mu      sync.Mutex
-	desired map[string]Desired // guarded by mu
-	left    bool               // guarded by mu
-	frozen  string             // guarded by mu: why no decision is made; "": they are
-	view    view               // guarded by mu
-	doubted bool               // guarded by mu: a call got no answer since the last look
-	workers map[string]*worker // guarded by mu
-	reports map[string]Report  // guarded by mu
-	busy    int                // guarded by mu: steps under way
-	settled uint64             // guarded by mu: clock when the last step ended
-	moved   chan struct{}      // guarded by mu: closed and replaced when any of the above changed
+	desired map[string]Desired  // guarded by mu: as the ring has it, not rendered
+	site    Site                // guarded by mu
+	deps    map[string][]string // guarded by mu: what depends on what; a deleted daemon's are kept
+	circle  map[string][]string // guarded by mu: daemons that depend on themselves, with the way round
+	asked   map[string]*request // guarded by mu: restarts that nobody began yet
+	left    bool                // guarded by mu
+	frozen  string              // guarded by mu: why no decision is made; "": they are
+	view    view                // guarded by mu
+	doubted bool                // guarded by mu: a call got no answer since the last look
+	workers map[string]*worker  // guarded by mu
+	reports map[string]Report   // guarded by mu
+	busy    int                 // guarded by mu: steps under way
+	settled uint64              // guarded by mu: clock when the last step ended
+	moved   chan struct{}       // guarded by mu: closed and replaced when any of the above changed
 }
 
 // view is the last successful look at the runtime.
@@ -122,11 +117,22 @@ func New(cfg Config) *Supervisor {
 	if cfg.LogPath == nil {
 		cfg.LogPath = func(string) string { return "" }
 	}
+	if cfg.LogURI == nil {
+		cfg.LogURI = func(string) string { return "" }
+	}
+	if cfg.Event == nil {
+		cfg.Event = func(Event) {}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	var ready func(context.Context) error
+	if cfg.Runtime != nil {
+		ready = cfg.Runtime.Ready
+	}
 	return &Supervisor{
-		cfg: cfg, log: cfg.Log,
+		cfg: cfg, log: cfg.Log, ask: probe.NewAsker(ready), site: Site{Node: cfg.Node},
+		deps: map[string][]string{}, asked: map[string]*request{},
 		wake: make(chan struct{}, 1), list: make(chan struct{}, 1), pull: make(chan struct{}, pullSlots),
 		desired: map[string]Desired{}, left: cfg.Left, workers: map[string]*worker{},
 		reports: map[string]Report{}, moved: make(chan struct{}),
@@ -142,7 +148,13 @@ func (s *Supervisor) Set(desired []Desired) {
 		next[d.Daemon.Name] = d
 	}
 	s.mu.Lock()
-	s.desired = next
+	deps := make(map[string][]string, len(next))
+	for name, d := range next {
+		if deps[name] = d.Daemon.DependsOn; d.Delete {
+			deps[name] = s.deps[name] // it goes before what it needed
+		}
+	}
+	s.desired, s.deps, s.circle = next, deps, circles(deps)
 	s.wakeWorkersLocked()
 	s.mu.Unlock()
 	poke(s.wake)
@@ -156,8 +168,9 @@ func (s *Supervisor) Reports() []Report {
 	for _, name := range slices.Sorted(maps.Keys(s.reports)) {
 		r := s.reports[name]
 		r.Reasons = slices.Clone(r.Reasons)
-		if w := s.workers[name]; w != nil && r.State == string(Pulling) {
-			if p := w.progress.Load(); p != nil {
+		if w := s.workers[name]; w != nil {
+			r.Totals = w.totals.read()
+			if p := w.progress.Load(); p != nil && r.State == string(Pulling) {
 				r.Reasons = append(r.Reasons, *p)
 			}
 		}
@@ -248,6 +261,7 @@ func (s *Supervisor) publish(r Report) {
 	same := known && equal(old, r)
 	if !same {
 		s.reports[r.Name] = r
+		s.wakeNeighboursLocked(r.Name)
 		s.movedLocked()
 	}
 	s.mu.Unlock()
@@ -285,14 +299,4 @@ func poke(ch chan struct{}) {
 	case ch <- struct{}{}:
 	default:
 	}
-}
-
-func equal(a, b Report) bool {
-	code := (a.ExitCode == nil) == (b.ExitCode == nil) && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
-	reasons := slices.Equal(a.Reasons, b.Reasons)
-	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since)
-	return code && reasons && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
-		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
-		a.Digest == b.Digest && a.ImageDigest == b.ImageDigest && a.Container == b.Container && a.PID == b.PID &&
-		a.Restarts == b.Restarts && a.OOM == b.OOM
 }

@@ -96,7 +96,7 @@ func TestRender(t *testing.T) {
 		StopSignal: "SIGTERM", StopGrace: 30 * time.Second, LogPath: "/l",
 		Labels: map[string]string{
 			runtime.LabelDaemon: "web", runtime.LabelDigest: d.Digest, runtime.LabelGeneration: "5", runtime.LabelRevision: "2",
-			runtime.LabelNode: "n1", runtime.LabelStopSignal: "SIGTERM", runtime.LabelStopGrace: "30s",
+			runtime.LabelNode: "n1", runtime.LabelStopSignal: "SIGTERM", runtime.LabelStopGrace: "30s", labelSource: d.Digest,
 		},
 	}
 	if !reflect.DeepEqual(got.Spec, wantSpec) {
@@ -179,7 +179,7 @@ func FuzzLocalState(f *testing.F) {
 		inst := runtime.Instance{ID: "web", State: runtime.StateStopped, Labels: labels}
 		h := History{}.Observe(&inst, time.Now())
 		d := want("web", 1)
-		if r := Plan(Input{Name: "web", Desired: &d, Selected: true, Actual: []runtime.Instance{inst}, History: h, Now: time.Now()}); r.Reason == "" {
+		if r := Plan(Input{Name: "web", Desired: &d, Actual: []runtime.Instance{inst}, History: h, Now: time.Now()}); r.Reason == "" {
 			t.Fatal("no reason")
 		}
 	})

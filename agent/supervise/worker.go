@@ -2,17 +2,16 @@ package supervise
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/agentd/agentd/agent/policy"
 	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/spec"
 )
 
 // worker looks after one daemon. All fields but the channels and progress
@@ -31,11 +30,16 @@ type worker struct {
 	actual  []runtime.Instance
 	hist    History
 	current *Desired // what was started here last
-	digest  string   // that hist.Panics are about
+	ends    []JobEnd // of a job's digests, here
+	origins []spec.Origin
+	digest  string // that hist.Panics are about
 	cond    condition
 	job     *job
 	watch   *watch
+	probes  *attention
+	request *request // a restart that somebody waits for
 	denied  verdict
+	totals  totals
 }
 
 // verdict is the policy's answer for one digest.
@@ -53,7 +57,8 @@ func newWorker(s *Supervisor, name string) *worker {
 func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	w.current = readCurrent(w.s.cfg.DataDir, w.name)
+	w.current, w.ends = readCurrent(w.s.cfg.DataDir, w.name), readJobs(w.s.cfg.DataDir, w.name)
+	defer func() { w.answer(errEnded) }()
 	for {
 		if w.retire() {
 			w.end()
@@ -82,6 +87,7 @@ func (w *worker) run(ctx context.Context) {
 // abandoned half-way.
 func (w *worker) end() {
 	w.watch.stop()
+	w.probes.stop()
 	if w.job == nil {
 		return
 	}
@@ -106,7 +112,7 @@ func (w *worker) retire() bool {
 	defer s.mu.Unlock()
 	_, wanted := s.desired[w.name]
 	_, present := s.view.byName[w.name]
-	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil {
+	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil || s.asked[w.name] != nil {
 		return false
 	}
 	delete(s.workers, w.name)
@@ -117,26 +123,46 @@ func (w *worker) retire() bool {
 
 // situation is what the supervisor tells a worker.
 type situation struct {
-	desired *Desired
-	left    bool
-	frozen  bool
+	local
+	site   Site
+	needs  []Need
+	circle []string
+	users  []User
+	left   bool
+	frozen bool
 }
 
 // situation reads what is wanted and takes over a look at the runtime, if it is
 // newer than what this worker did itself.
 func (w *worker) situation() situation {
+	sit, wanted := w.read()
+	if wanted != nil {
+		sit.local = renderLocal(*wanted, sit.site.Node)
+	}
+	return sit
+}
+
+func (w *worker) read() (situation, *Desired) {
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := situation{left: s.left, frozen: s.frozen != ""}
+	var wanted *Desired
 	if d, ok := s.desired[w.name]; ok {
-		out.desired = &d
+		wanted = &d
+	}
+	out := situation{
+		left: s.left, frozen: s.frozen != "", site: s.site, circle: s.circle[w.name],
+		needs: s.needsLocked(wanted), users: s.usersLocked(w.name),
+	}
+	if req := s.asked[w.name]; req != nil && w.request == nil && w.job == nil {
+		delete(s.asked, w.name)
+		w.request = req
 	}
 	if s.view.taken > w.mark && w.job == nil {
 		w.mark, w.looked, w.stale = s.view.taken, true, false
 		w.actual = slices.Clone(s.view.byName[w.name])
 	}
-	return out
+	return out, wanted
 }
 
 // turn decides and begins at most one step. It returns when to decide again.
@@ -144,10 +170,11 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	sit := w.situation()
 	defer func() {
 		if p := recover(); p != nil {
-			wake = w.panicked(sit.desired, p, debug.Stack())
+			wake = w.panicked(sit.of, p, debug.Stack())
 		}
 	}()
-	w.know(sit.desired)
+	w.know(sit.of)
+	w.origins = sit.origins
 	switch {
 	case w.job != nil:
 		w.job.supersede(sit)
@@ -162,11 +189,14 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 		return w.quiet
 	}
 	in := w.input(sit)
+	in = w.heed(in)
 	res := Plan(in)
-	w.show(sit.desired, res)
+	w.hist = w.hist.WaitsFor(res.Waits, in.Now)
+	w.show(sit.of, res)
 	w.follow(ctx)
+	w.attend(ctx, sit.of)
 	if len(res.Steps) > 0 {
-		of := sit.desired
+		of := sit.of
 		if res.Steps[0].Fallback {
 			of = in.Fallback
 		}
@@ -189,17 +219,25 @@ func (w *worker) know(d *Desired) {
 
 // input gathers what the decision depends on.
 func (w *worker) input(sit situation) Input {
-	d, now := sit.desired, time.Now()
+	d, now := sit.of, time.Now()
 	inst := Primary(w.name, wanted(d), w.actual)
-	w.hist = w.hist.Observe(inst, now)
+	verdict, probed := w.verdict(inst, d)
+	if probed {
+		w.hist = w.hist.Felt(verdict.Good(), now)
+	}
+	before := w.hist.Ended
+	if w.hist = w.hist.Observe(inst, now); before == nil && w.hist.Ended != nil {
+		w.exited(*w.hist.Ended)
+	}
 	in := Input{
-		Name: w.name, Desired: d, Actual: w.actual, History: w.hist, Left: sit.left,
-		Seed: w.s.cfg.Node.Name + "/" + w.name, Now: now,
+		Name: w.name, Desired: d, Broken: sit.broken, Site: sit.site, Actual: w.actual, Started: w.current,
+		History: w.hist, Health: verdict, Needs: sit.needs, Circle: sit.circle, Users: sit.users, Left: sit.left,
+		Listens: w.s.cfg.LastOutput != nil, Seed: w.s.cfg.Node.Name + "/" + w.name, Now: now,
 	}
 	if d == nil || d.Delete {
 		return in
 	}
-	in.Selected, in.Select = d.Daemon.Selects(w.s.cfg.Node)
+	in.Finished = jobEnd(w.ends, d.Digest)
 	in.Labels = stableLabels(*d, w.s.cfg.Node.Name)
 	in.Denials = w.denials(*d, inst)
 	if c := w.current; c != nil && c.Digest != d.Digest {
@@ -232,41 +270,10 @@ func (w *worker) first(sit situation) {
 		return
 	}
 	r := Result{State: Waiting, Reason: "not looked at yet"}
-	if d := sit.desired; d != nil && !d.Delete {
-		r.Placed, _ = d.Daemon.Selects(w.s.cfg.Node)
+	if d := sit.of; d != nil && !d.Delete {
+		r.Placed, _ = d.Daemon.Selects(sit.site.Node)
 	}
-	w.show(sit.desired, r)
-}
-
-// show publishes a decision.
-func (w *worker) show(d *Desired, res Result) {
-	w.cond.transition(w.log, res.State, res.Reason, time.Now())
-	r := Report{
-		Name: w.name, Placed: res.Placed, State: string(res.State), Reason: res.Reason, Ready: res.Ready,
-		Since: w.cond.since, Reasons: append([]string{res.Reason}, res.More...),
-	}
-	if w.hist.Prepared.Note != "" {
-		r.Reasons = append(r.Reasons, w.hist.Prepared.Note)
-	}
-	if inst := Primary(w.name, wanted(d), w.actual); inst != nil {
-		r.Container, r.PID, r.StartedAt = inst.ID, inst.PID, inst.StartedAt
-		r.Revision = atoi(inst.Labels[runtime.LabelRevision])
-		r.Generation, _ = strconv.ParseUint(inst.Labels[runtime.LabelGeneration], 10, 64) // 0 when it is not ours to know
-		r.Digest, r.ImageDigest = inst.Labels[runtime.LabelDigest], inst.Labels[runtime.LabelImage]
-		if r.StartedAt.IsZero() {
-			r.StartedAt = timeOf(inst.Labels[runtime.LabelStarted])
-		}
-	}
-	r.Restarts = w.hist.Counts.Restarts
-	exit := w.hist.Last
-	if e := w.hist.Ended; e != nil && !e.Ours {
-		exit = &e.Exit
-	}
-	if exit != nil && exit.Known {
-		code := int(exit.Code)
-		r.ExitCode, r.OOM = &code, exit.OOM
-	}
-	w.s.publish(r)
+	w.show(sit.of, r)
 }
 
 // panicked counts a panic of ours and says when to try again.
@@ -294,89 +301,4 @@ func (w *worker) panicked(d *Desired, p any, stack []byte) time.Time {
 	r.State, r.Reason = BackOff, fmt.Sprintf("agentd itself failed: %s; tries again after %s", text, round(delay))
 	w.show(d, r)
 	return now.Add(delay)
-}
-
-// finish takes over the outcome of the step under way.
-func (w *worker) finish(o outcome) {
-	j := w.job
-	w.job = nil
-	w.progress.Store(nil)
-	w.mark = w.s.clock.Add(1)
-	j.cancel()
-	defer w.s.stepEnded(w.mark)
-	switch {
-	case o.panicked != nil:
-		w.panicked(&j.of, o.panicked, o.stack)
-		w.hist = w.hist.Failed(j.step, wanted(&j.of), fmt.Errorf("agentd itself failed: %v", o.panicked), time.Now())
-		w.lookAgain()
-	case o.err == nil:
-		w.hist = w.hist.Done(j.step)
-		w.apply(j, o)
-	case errors.Is(o.err, runtime.ErrUnavailable):
-		// No word about the container: nothing is counted, nothing decided
-		// until the runtime answered again. If it answers everybody but us,
-		// the others are not held up.
-		w.log.Warn("step got no answer", "step", string(j.step.Op), "container", j.step.ID, "err", o.err)
-		w.quiet = time.Now().Add(retryFrozen)
-		w.s.doubt()
-		w.lookAgain()
-	case j.superseded && errors.Is(o.err, context.Canceled):
-	default:
-		w.log.Warn("step failed", "step", string(j.step.Op), "container", j.step.ID, "why", j.step.Reason, "err", o.err)
-		w.hist = w.hist.Failed(j.step, w.digest, o.err, time.Now())
-		if j.step.Op != Prepare {
-			w.lookAgain()
-		}
-	}
-}
-
-// lookAgain asks for a look before the next decision.
-func (w *worker) lookAgain() {
-	w.stale = true
-	poke(w.s.list)
-}
-
-// apply brings the picture of the containers up to date with a step that
-// succeeded, which is exact and saves a look.
-func (w *worker) apply(j *job, o outcome) {
-	i := slices.IndexFunc(w.actual, func(i runtime.Instance) bool { return i.ID == j.step.ID })
-	switch j.step.Op {
-	case Prepare:
-		w.hist.Prepared = o.prepared
-	case Start:
-		if i < 0 {
-			w.actual = append(w.actual, o.inst)
-		} else {
-			w.actual[i] = o.inst
-		}
-		of := j.of
-		w.current = &of
-	case Stop:
-		if i < 0 || o.exit == nil {
-			w.lookAgain()
-			return
-		}
-		w.gone(i, *o.exit)
-	case Remove:
-		if i >= 0 {
-			w.actual = slices.Delete(w.actual, i, i+1)
-		}
-		if !j.step.Extra {
-			w.current = nil
-		}
-	case Label:
-		if i >= 0 {
-			labels := make(map[string]string, len(w.actual[i].Labels))
-			for _, m := range []map[string]string{w.actual[i].Labels, j.step.Labels} {
-				for k, v := range m {
-					labels[k] = v
-				}
-			}
-			w.actual[i].Labels = labels
-		}
-	}
-}
-
-func (w *worker) gone(i int, exit runtime.Exit) {
-	w.actual[i].State, w.actual[i].PID, w.actual[i].Exit = runtime.StateStopped, 0, &exit
 }

@@ -1,0 +1,122 @@
+package supervise
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/agentd/agentd/agent/probe"
+)
+
+// Types of events, those of the api package.
+const (
+	EventState = "state" // From, To
+	EventExit  = "exit"  // ExitCode, OOM
+	EventStart = "start"
+	EventPull  = "pull"
+	EventProbe = "probe"
+	EventHook  = "hook"
+	EventError = "error" // a step failed
+)
+
+// Event is something that happened to a daemon here.
+type Event struct {
+	Time      time.Time
+	Daemon    string
+	Type      string
+	Reason    string // in words
+	From, To  string // states
+	Container string
+	Revision  int
+	ExitCode  *int // nil: unknown, or not about an exit
+	OOM       bool
+}
+
+// tell passes an event on. It may be called from any goroutine.
+func (w *worker) tell(e Event) {
+	e.Time, e.Daemon = time.Now(), w.name
+	w.s.cfg.Event(e)
+}
+
+// exited tells of an instance's end.
+func (w *worker) exited(end Ended) {
+	w.totals.add(func(t *Totals) {
+		t.Exits++
+		if !end.Ours {
+			t.Restarts++
+		}
+		if end.Exit.OOM {
+			t.OOMs++
+		}
+	})
+	e := Event{Type: EventExit, Reason: endWords(&end, end.Exit), OOM: end.Exit.OOM}
+	switch {
+	case end.Gone:
+		e.Reason = vanishedWords
+	case end.Ours:
+		e.Reason += ", stopped by agentd"
+	}
+	if end.Exit.Known {
+		code := int(end.Exit.Code)
+		e.ExitCode = &code
+	}
+	w.tell(e)
+}
+
+// failed tells of a step that failed.
+func (w *worker) failed(step Step, err error) {
+	w.totals.add(func(t *Totals) { t.Failures++ })
+	e := Event{Type: EventError, Container: step.ID, Reason: string(step.Op) + " failed: " + errorWords(err)}
+	switch step.Op {
+	case Prepare:
+		e.Type = EventPull
+	case Hook:
+		e.Type, e.Reason = EventHook, "post_start "+errorWords(err)
+	}
+	w.tell(e)
+}
+
+// totals count what happened to a daemon since the agent began.
+type totals struct {
+	mu      sync.Mutex
+	sum     Totals         // guarded by mu
+	watcher *probe.Watcher // guarded by mu: of the instance that runs
+}
+
+func (t *totals) add(f func(*Totals)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f(&t.sum)
+}
+
+// watch counts the attempts of another watcher from now on.
+func (t *totals) watch(next *probe.Watcher) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum.Probes = t.probesLocked()
+	t.watcher = next
+}
+
+// probesLocked sums up the attempts; t.mu is held.
+func (t *totals) probesLocked() map[probe.Kind]probe.Counts {
+	out := maps.Clone(t.sum.Probes)
+	if t.watcher == nil {
+		return out
+	}
+	for k, c := range t.watcher.Counts() {
+		if out == nil {
+			out = map[probe.Kind]probe.Counts{}
+		}
+		o := out[k]
+		out[k] = probe.Counts{Passed: o.Passed + c.Passed, Failed: o.Failed + c.Failed, Unknown: o.Unknown + c.Unknown}
+	}
+	return out
+}
+
+func (t *totals) read() Totals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := t.sum
+	out.Probes = t.probesLocked()
+	return out
+}

@@ -1,0 +1,97 @@
+package supervise
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/agentd/agentd/agent/probe"
+	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/spec"
+)
+
+// Report is where one daemon stands on this node.
+type Report struct {
+	Name        string
+	Placed      bool // meant for this node
+	State       string
+	Reason      string // one sentence; never empty
+	Ready       bool
+	Revision    int    // of the container, like the five below; 0 without one
+	Generation  uint64 //
+	Digest      string // of the record's daemon, as the ring knows it
+	Rendered    string // of the daemon as it runs on this node; Digest without templates and overrides
+	ImageDigest string //
+	Container   string // id
+	PID         int
+	Restarts    int       // of this digest since it was first started here
+	ExitCode    *int      // of the last exit; kept while the next instance runs
+	ExitSignal  string    // that ended it, "SIGKILL"; "": none did
+	ExitedAt    time.Time // zero when unknown
+	OOM         bool      // that exit was the OOM killer's doing
+	LastError   string    // of the last step that failed and was not made good since
+	StartedAt   time.Time
+	Since       time.Time     // of the state, by this process's clock
+	Reasons     []string      // Reason and all others, most decisive first
+	Origins     []spec.Origin // values of the wanted daemon that are this node's own
+	Totals      Totals        // since this agent began
+}
+
+// Totals count since the agent began; a change of them alone is no news.
+type Totals struct {
+	Starts, Restarts, Exits, OOMs, Failures, Pulls uint64
+	Probes                                         map[probe.Kind]probe.Counts
+}
+
+// show publishes a decision.
+func (w *worker) show(d *Desired, res Result) {
+	from := w.cond.state
+	if w.cond.transition(w.log, res.State, res.Reason, time.Now()) && from != res.State {
+		w.tell(Event{Type: EventState, Reason: res.Reason, From: string(from), To: string(res.State)})
+	}
+	r := Report{
+		Name: w.name, Placed: res.Placed, State: string(res.State), Reason: res.Reason, Ready: res.Ready,
+		Since: w.cond.since, Reasons: append([]string{res.Reason}, res.More...), Origins: w.origins,
+	}
+	if f := w.hist.Failure; f != nil {
+		r.LastError = f.Err
+	}
+	if w.hist.Prepared.Note != "" {
+		r.Reasons = append(r.Reasons, w.hist.Prepared.Note)
+	}
+	if inst := Primary(w.name, wanted(d), w.actual); inst != nil {
+		r.Container, r.PID, r.StartedAt = inst.ID, inst.PID, inst.StartedAt
+		r.Revision = atoi(inst.Labels[runtime.LabelRevision])
+		r.Generation, _ = strconv.ParseUint(inst.Labels[runtime.LabelGeneration], 10, 64) // 0 when it is not ours to know
+		r.Rendered, r.ImageDigest = inst.Labels[runtime.LabelDigest], inst.Labels[runtime.LabelImage]
+		if r.Digest = inst.Labels[labelSource]; r.Digest == "" {
+			r.Digest = r.Rendered
+		}
+		if r.StartedAt.IsZero() {
+			r.StartedAt = timeOf(inst.Labels[runtime.LabelStarted])
+		}
+	}
+	r.Restarts = w.hist.Counts.Restarts
+	exit := w.hist.Last
+	if e := w.hist.Ended; e != nil && !e.Ours {
+		exit = &e.Exit
+	}
+	if end := jobEnd(w.ends, wanted(d)); end != nil && d.Daemon.Job() {
+		exit = &end.Exit
+	}
+	if exit != nil && exit.Known {
+		code := int(exit.Code)
+		r.ExitCode, r.OOM, r.ExitedAt, r.ExitSignal = &code, exit.OOM, exit.At.UTC(), signalName(exit.Code)
+	}
+	w.s.publish(r)
+}
+
+func equal(a, b Report) bool {
+	code := (a.ExitCode == nil) == (b.ExitCode == nil) && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
+	lists := slices.Equal(a.Reasons, b.Reasons) && slices.Equal(a.Origins, b.Origins)
+	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt)
+	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
+		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
+		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.ExitSignal == b.ExitSignal && a.LastError == b.LastError
+}
