@@ -12,11 +12,9 @@ import (
 const (
 	EventState = "state" // From, To
 	EventExit  = "exit"  // ExitCode, OOM
-	EventStart = "start"
 	EventPull  = "pull"
 	EventProbe = "probe"
 	EventHook  = "hook"
-	EventError = "error" // a step failed
 )
 
 // Event is something that happened to a daemon here.
@@ -63,17 +61,16 @@ func (w *worker) exited(end Ended) {
 	w.tell(e)
 }
 
-// failed tells of a step that failed.
+// failed counts a step that failed, and tells of it unless the change of state
+// that follows does.
 func (w *worker) failed(step Step, err error) {
 	w.totals.add(func(t *Totals) { t.Failures++ })
-	e := Event{Type: EventError, Container: step.ID, Reason: string(step.Op) + " failed: " + errorWords(err)}
 	switch step.Op {
 	case Prepare:
-		e.Type = EventPull
+		w.tell(Event{Type: EventPull, Reason: "cannot be made ready: " + errorWords(err)})
 	case Hook:
-		e.Type, e.Reason = EventHook, "post_start "+errorWords(err)
+		w.tell(Event{Type: EventHook, Container: step.ID, Reason: "post_start " + errorWords(err)})
 	}
-	w.tell(e)
 }
 
 // totals count what happened to a daemon since the agent began.
