@@ -145,6 +145,53 @@ func TestEveryFieldTakesPart(t *testing.T) {
 	})
 }
 
+// What the properties of this package are tested with has every field in it:
+// a new one that the generator forgets is told here.
+func TestGeneratorReachesEveryField(t *testing.T) {
+	reached := map[string]bool{}
+	for seed := range 200 {
+		seen(reflect.ValueOf(anyDaemon().Example(seed)), "", reached)
+	}
+	var missing func(rt reflect.Type, path string)
+	missing = func(rt reflect.Type, path string) {
+		switch rt.Kind() {
+		case reflect.Struct:
+			for f := range rt.Fields() {
+				missing(f.Type, path+"."+f.Name)
+			}
+		case reflect.Slice, reflect.Pointer:
+			missing(rt.Elem(), path)
+		default:
+			if !reached[path] {
+				t.Errorf("no daemon has %s", path)
+			}
+		}
+	}
+	missing(reflect.TypeFor[spec.Daemon](), "")
+	if len(reached) < 90 {
+		t.Errorf("only %d fields were reached", len(reached))
+	}
+}
+
+// seen notes the paths of the fields that are not zero.
+func seen(rv reflect.Value, path string, reached map[string]bool) {
+	switch {
+	case rv.IsZero():
+	case rv.Kind() == reflect.Struct:
+		for i := range rv.NumField() {
+			seen(rv.Field(i), path+"."+rv.Type().Field(i).Name, reached)
+		}
+	case rv.Kind() == reflect.Slice:
+		for i := range rv.Len() {
+			seen(rv.Index(i), path, reached)
+		}
+	case rv.Kind() == reflect.Pointer:
+		seen(rv.Elem(), path, reached)
+	default:
+		reached[path] = true
+	}
+}
+
 // eachLeaf visits every field of a daemon, however deep, with a function that
 // sets it to something that is not its default.
 func eachLeaf(t *testing.T, visit func(path string, outside bool, set func(*spec.Daemon))) {
@@ -231,6 +278,19 @@ memory_reserve = ""
 cpu = 1
 [restart]
 backoff = "500ms"
+attempts = 0
+[hooks]
+post_start = []
+[health.liveness]
+tcp = "127.0.0.1:1"
+timeout = "1s"
+successes = 1
+delay = "0s"
+[[override]]
+files = [{ target = "/g", content = "" }]
+match = [{ key = "a", operator = "Exists" }]
+[override.env]
+A = "{{ node.name }}"
 [stop]
 signal = "term"
 grace = "0.5m"
@@ -243,8 +303,20 @@ pull = "always"
 name = "x"
 devices = ["/dev/fuse"]
 nodes = ["web-1"]
+depends_on = ["y"]
+tolerations = [{ operator = "Exists" }]
 [selector]
 role = "edge"
+[isolation]
+policy = "stop"
+[health.liveness]
+tcp = "127.0.0.1:1"
+interval = "10s"
+failures = 3
+[[override]]
+match = [{ key = "a", operator = "Exists", values = [] }]
+env = { A = "{{ node.name }}" }
+files = [{ target = "/g", mode = "0444" }]
 [capabilities]
 add = ["CAP_CHOWN", "cap_net_admin"]
 drop = []

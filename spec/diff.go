@@ -147,8 +147,14 @@ func display(rv reflect.Value) string {
 	return formatValue(rv)
 }
 
-// shown returns a value for those who know its type: a short text as it is.
+// shown returns a value for those who know its type: without quotes.
 func shown(rv reflect.Value) string {
+	switch v := rv.Interface().(type) {
+	case Duration:
+		return v.String()
+	case Size:
+		return v.String()
+	}
 	if rv.Kind() != reflect.String {
 		return formatValue(rv)
 	}

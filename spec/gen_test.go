@@ -34,12 +34,13 @@ func anyDaemon() *rapid.Generator[spec.Daemon] {
 			Selector: rapid.MapOfN(rapid.StringMatching(`([a-z]{1,5}/)?[a-zA-Z]{1,5}`), rapid.StringMatching(`[a-z0-9]{0,5}`), 0, 2).Draw(t, "selector"),
 			Nodes:    some(t, "nodes", "web-1", "a.example.org", "x_y"),
 			Resources: spec.Resources{
-				CPU:         rapid.SampledFrom([]float64{0, 0.01, 0.2, 1, 3.75}).Draw(t, "cpu"),
-				Memory:      spec.Size(rapid.SampledFrom([]int64{0, 6 << 20, 200 << 20, 6<<20 + 1}).Draw(t, "memory")),
-				Pids:        rapid.Int64Range(0, 1000).Draw(t, "pids"),
-				CPUWeight:   rapid.Uint64Range(0, 10000).Draw(t, "weight"),
-				OOMScoreAdj: rapid.IntRange(-1000, 1000).Draw(t, "oom"),
-				Ulimits:     rapid.MapOfN(rapid.SampledFrom([]string{"nofile", "core", "memlock"}), rapid.Int64Range(-1, 1<<40), 0, 2).Draw(t, "ulimits"),
+				CPU:           rapid.SampledFrom([]float64{0, 0.01, 0.2, 1, 3.75}).Draw(t, "cpu"),
+				Memory:        spec.Size(rapid.SampledFrom([]int64{0, 6 << 20, 200 << 20, 6<<20 + 1}).Draw(t, "memory")),
+				MemoryReserve: spec.Size(rapid.SampledFrom([]int64{0, 1 << 20, 2<<20 + 1}).Draw(t, "reserve")),
+				Pids:          rapid.Int64Range(0, 1000).Draw(t, "pids"),
+				CPUWeight:     rapid.Uint64Range(0, 10000).Draw(t, "weight"),
+				OOMScoreAdj:   rapid.IntRange(-1000, 1000).Draw(t, "oom"),
+				Ulimits:       rapid.MapOfN(rapid.SampledFrom([]string{"nofile", "core", "memlock"}), rapid.Int64Range(-1, 1<<40), 0, 2).Draw(t, "ulimits"),
 			},
 			Restart: spec.Restart{
 				Policy:     rapid.SampledFrom([]spec.RestartPolicy{"", spec.RestartAlways, spec.RestartOnFailure, spec.RestartNever}).Draw(t, "policy"),
@@ -66,6 +67,7 @@ func anyDaemon() *rapid.Generator[spec.Daemon] {
 		for range rapid.IntRange(0, 2).Draw(t, "matches") {
 			d.Match = append(d.Match, match(t))
 		}
+		perNode(t, &d)
 		return d.WithDefaults()
 	})
 }
@@ -78,6 +80,11 @@ func name() *rapid.Generator[string] {
 
 // text is any text that an argument or a variable may be.
 func text() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.SampledFrom([]string{"{{ node.name }}", "a{{node.labels.role}}{{ node.address }}", `{{ "{{" }} {{ "}}" }}`, "}}"}), plainText())
+}
+
+// plainText is a text without expressions.
+func plainText() *rapid.Generator[string] {
 	return rapid.Map(rapid.StringN(0, 12, 40), func(s string) string {
 		out := []rune{}
 		for _, r := range noTemplate(s) {

@@ -97,6 +97,8 @@ func (c checker) probe(at string, p *Probe, d Daemon) {
 		c.argv(at+".exec", p.Exec)
 	}
 	switch {
+	case len(given) == 0 && c.failed(at):
+		// What was meant to be asked is what was told.
 	case len(given) == 0:
 		c.fail(at, "asks nothing", "it needs one of http, tcp and exec")
 	case len(given) > 1:
@@ -127,9 +129,6 @@ func (c checker) between(at string, d, low, high Duration) {
 }
 
 func (c checker) probeURL(at, text string) {
-	if strings.Contains(text, "{{") {
-		return // told once, by texts
-	}
 	u, err := url.Parse(text)
 	switch {
 	case !strings.Contains(text, "://"):
@@ -156,9 +155,6 @@ func urlHint(err error) string {
 }
 
 func (c checker) probeAddress(at, text string) {
-	if strings.Contains(text, "{{") {
-		return // told once, by texts
-	}
 	host, port, err := net.SplitHostPort(text)
 	switch {
 	case err != nil:

@@ -98,9 +98,6 @@ func (c checker) options(at string, m Mount) {
 }
 
 func (c checker) unknownOption(at, o string, tmpfs bool, words []string) {
-	if strings.Contains(o, "{{") {
-		return // told once, by texts
-	}
 	hint := ""
 	switch s := strict.Suggest(o, words); {
 	case strings.HasPrefix(o, "size="):
@@ -140,7 +137,7 @@ func (c checker) files(files []File) {
 	for i, f := range files {
 		at := strict.Index("files", i)
 		c.target(at+".target", f.Target)
-		if mode := normalMode(f.Mode); !validMode(mode) && !strings.Contains(f.Mode, "{{") {
+		if mode := normalMode(f.Mode); !validMode(mode) {
 			c.fail(at+".mode", strict.Quote(f.Mode)+" is not a mode", `octal in quotes, at most "0777"`)
 		}
 	}

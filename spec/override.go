@@ -9,6 +9,9 @@ import (
 	"github.com/agentd/agentd/spec/strict"
 )
 
+// overridable names what a block may change.
+const overridable = "env, args, resources and files"
+
 // Override is one [[override]] block: what differs on the nodes whose labels
 // meet Selector and every Match. At least one of the two is set.
 type Override struct {
@@ -16,7 +19,7 @@ type Override struct {
 	Match    []Match           `toml:"match"`
 
 	Env       map[string]string `toml:"env" template:"yes"`  // merged by name
-	Args      []string          `toml:"args" template:"yes"` // replaces; nil: not set, empty: none
+	Args      []string          `toml:"args" template:"yes"` // replaces; nil: not set, empty: the image's
 	Resources ResourceOverride  `toml:"resources"`           // merged key by key
 	Files     []File            `toml:"files"`               // merged by target
 }
@@ -71,20 +74,20 @@ func merged[V any](m, over map[string]V) map[string]V {
 	return out
 }
 
-// apply returns d with what o sets, and the paths of that as Diff writes them.
-// It changes nothing that d shares with others.
-func (o Override) apply(d Daemon) (Daemon, []string) {
-	var paths []string
+// apply returns d with what o sets, and that by its path as Diff writes it. It
+// changes nothing that d shares with others.
+func (o Override) apply(d Daemon) (Daemon, *leaves) {
+	set := newLeaves()
 	d.Env = merged(d.Env, o.Env)
 	for _, k := range slices.Sorted(maps.Keys(o.Env)) {
-		paths = append(paths, strict.Join("env", k))
+		set.add(strict.Join("env", k), reflect.ValueOf(o.Env[k]), true)
 	}
 	if o.Args != nil {
 		d.Args = copied(o.Args)
-		paths = append(paths, "args")
+		set.add("args", reflect.ValueOf(o.Args), true)
 	}
 	d.Resources = o.Resources.over(d.Resources)
-	paths = append(paths, keysOf("resources", o.Resources)...)
+	set.table("resources", reflect.ValueOf(o.Resources), true)
 	d.Files = copied(d.Files)
 	for _, f := range o.Files {
 		i := slices.IndexFunc(d.Files, func(have File) bool { return have.Target == f.Target })
@@ -93,16 +96,11 @@ func (o Override) apply(d Daemon) (Daemon, []string) {
 		} else {
 			d.Files[i] = f
 		}
-		paths = append(paths, fmt.Sprintf("files[%s]", strict.Quote(f.Target)))
+		at := fmt.Sprintf("files[%s].", strict.Quote(f.Target))
+		set.add(at+"content", reflect.ValueOf(f.Content), true)
+		set.add(at+"mode", reflect.ValueOf(f.Mode), true)
 	}
-	return d, paths
-}
-
-// keysOf returns the paths of what a table sets.
-func keysOf(path string, table any) []string {
-	l := newLeaves()
-	l.table(path, reflect.ValueOf(table), true)
-	return l.order
+	return d, set
 }
 
 // normal returns a copy of o that is written in one way.
@@ -127,6 +125,7 @@ func (o Override) normal() Override {
 func (c checker) overrides(d Daemon) {
 	for i, o := range d.Overrides {
 		c := c.under(strict.Index("override", i))
+		wrong := c.failed("") // such as an unknown key, which was to change something
 		switch {
 		case o.Selector != nil && len(o.Selector) == 0:
 			c.fail("selector", "is empty", "what holds for every node needs no override")
@@ -134,8 +133,8 @@ func (c checker) overrides(d Daemon) {
 			c.fail("", "matches on nothing", "it needs a selector or [[override.match]]; what holds for every node needs no override")
 		}
 		c.requirements(o.Selector, o.Match)
-		if len(o.Env) == 0 && o.Args == nil && len(keysOf("", o.Resources)) == 0 && len(o.Files) == 0 {
-			c.fail("", "changes nothing", "it may have env, args, resources and files")
+		if !wrong && len(o.Env) == 0 && o.Args == nil && reflect.ValueOf(o.Resources).IsZero() && len(o.Files) == 0 {
+			c.fail("", "changes nothing", "it may have "+overridable)
 		}
 		c.env(o.Env)
 		c.resources(o.Resources.over(Resources{}))

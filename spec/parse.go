@@ -3,50 +3,90 @@ package spec
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/agentd/agentd/spec/strict"
 )
 
 // schema is what the tags of Daemon do not say.
 var schema = strict.Schema{
-	Later: []string{"update"},
-	Aliases: map[string]string{
-		// What Compose, Kubernetes and Quadlet call our keys.
-		"entrypoint":      "command",
-		"cmd":             "args",
-		"environment":     "env",
-		"volumes":         "mounts (as [[mounts]])",
-		"cap_add":         "capabilities.add",
-		"cap_drop":        "capabilities.drop",
-		"nodeSelector":    "selector",
-		"labels":          "selector",
-		"node_name":       "nodes",
-		"imagePullPolicy": "pull",
-		"pull_policy":     "pull",
-		"network_mode":    "network",
-		"hostNetwork":     `network = "host"`,
-		"hostPID":         `pid = "host"`,
-		"workdir":         "working_dir",
-		"stop_signal":     "stop.signal",
-		"healthcheck":     "health",
-		"livenessProbe":   "health.liveness",
-		"readinessProbe":  "health.readiness",
-		"startupProbe":    "health.startup",
-		"lifecycle":       "hooks",
-		"dependsOn":       "depends_on",
-		"after":           "depends_on",
-		"requires":        "depends_on",
-		"overrides":       "override (as [[override]])",
-		"pids_limit":      "resources.pids",
-		"readonly":        "read_only",
-		"mounts.src":      "source",
-		"mounts.dst":      "target",
-		"mounts.path":     "target",
-		"mounts.readonly": `options = ["ro"]`,
-		"files.path":      "target",
-		"files.source":    "content",
-		"stop.timeout":    "grace",
-	},
+	Later:   []string{"update"},
+	Aliases: aliases(),
+	Narrow:  map[string]string{"override": "an override may have " + overridable},
+}
+
+// aliases are what Compose, Kubernetes and Quadlet call our keys.
+func aliases() map[string]string {
+	out := map[string]string{
+		"entrypoint":           "command",
+		"cmd":                  "args",
+		"environment":          "env",
+		"volumes":              "mounts (as [[mounts]])",
+		"cap_add":              "capabilities.add",
+		"cap_drop":             "capabilities.drop",
+		"nodeSelector":         "selector",
+		"labels":               "selector",
+		"node_name":            "nodes",
+		"imagePullPolicy":      "pull",
+		"pull_policy":          "pull",
+		"network_mode":         "network",
+		"hostNetwork":          `network = "host"`,
+		"hostPID":              `pid = "host"`,
+		"workdir":              "working_dir",
+		"stop_signal":          "stop.signal",
+		"healthcheck":          "health.liveness",
+		"livenessProbe":        "health.liveness",
+		"readinessProbe":       "health.readiness",
+		"startupProbe":         "health.startup",
+		"health.http":          "health.liveness.http, or of startup or readiness",
+		"health.tcp":           "health.liveness.tcp, or of startup or readiness",
+		"health.exec":          "health.liveness.exec, or of startup or readiness",
+		"lifecycle":            "hooks",
+		"hooks.postStart":      "post_start",
+		"hooks.preStop":        "pre_stop",
+		"dependsOn":            "depends_on",
+		"after":                "depends_on",
+		"requires":             "depends_on",
+		"overrides":            "override (as [[override]])",
+		"pids_limit":           "resources.pids",
+		"readonly":             "read_only",
+		"mounts.src":           "source",
+		"mounts.dst":           "target",
+		"mounts.path":          "target",
+		"mounts.readonly":      `options = ["ro"]`,
+		"files.path":           "target",
+		"files.source":         "content",
+		"stop.timeout":         "grace",
+		"restart.max_retries":  "attempts",
+		"restart.backoffLimit": "attempts",
+		"stop.pre_stop":        "hooks.pre_stop",
+		"tolerations.match":    "operator",
+		"isolation.timeout":    "after",
+		"isolation.action":     "policy",
+	}
+	for _, probe := range []string{"startup", "liveness", "readiness"} {
+		for theirs, ours := range map[string]string{
+			"url":                 "http",
+			"httpGet":             "http (a whole URL)",
+			"path":                "http (a whole URL)",
+			"port":                "tcp (HOST:PORT)",
+			"tcpSocket":           "tcp (HOST:PORT)",
+			"command":             "exec",
+			"test":                "exec",
+			"period":              "interval",
+			"periodSeconds":       "interval",
+			"timeoutSeconds":      "timeout",
+			"initial_delay":       "delay",
+			"initialDelaySeconds": "delay",
+			"start_period":        "delay",
+			"retries":             "failures",
+			"failureThreshold":    "failures",
+			"successThreshold":    "successes",
+		} {
+			out["health."+probe+"."+theirs] = ours
+		}
+	}
+	return out
 }
 
 // several is the key of the tables when a file holds more than one daemon.
@@ -121,10 +161,9 @@ func (d Daemon) Validate() error {
 
 // check adds every problem of d to the table that it was decoded from.
 func check(d Daemon, t strict.Table) {
-	c := checker{t: t}
-	c.texts(d)
+	c := newChecker(t)
 	c.size(d)
-	checkValues(sampled(d), c)
+	checkValues(c.texts(d), c)
 }
 
 // checkValues adds every problem of the values of a daemon without expressions.
@@ -148,12 +187,24 @@ func checkValues(d Daemon, c checker) {
 
 // checker collects problems. Each method looks at one part of a daemon.
 type checker struct {
-	t      strict.Table
-	within string // path of the table, in t, that what is checked is in; "" is t
+	t       strict.Table
+	within  string          // path of the table, in t, that what is checked is in; "" is t
+	told    map[string]bool // paths of texts with a wrong {{ … }}, whose values say nothing
+	sampled map[string]bool // paths of texts that are checked with a sample in place of {{ … }}
+}
+
+func newChecker(t strict.Table) checker {
+	return checker{t: t, told: map[string]bool{}, sampled: map[string]bool{}}
 }
 
 // under returns a checker for a table within.
-func (c checker) under(path string) checker { return checker{c.t, c.at(path)} }
+func (c checker) under(path string) checker {
+	c.within = c.at(path)
+	return c
+}
+
+// failed reports whether something was wrong with what is at or below path.
+func (c checker) failed(path string) bool { return c.t.Failed(c.at(path)) }
 
 func (c checker) at(path string) string {
 	switch {
@@ -165,7 +216,15 @@ func (c checker) at(path string) string {
 	return c.within + "." + path
 }
 
-func (c checker) fail(path, msg, hint string) { c.t.Fail(c.at(path), msg, hint) }
+func (c checker) fail(path, msg, hint string) {
+	switch at := c.at(path); {
+	case c.told[at]:
+	case c.sampled[at]:
+		c.t.Fail(at, msg, strings.TrimPrefix(hint+"; with a sample in place of {{ … }}", "; "))
+	default:
+		c.t.Fail(at, msg, hint)
+	}
+}
 
 func (c checker) failf(path, format string, args ...any) {
 	c.fail(path, fmt.Sprintf(format, args...), "")

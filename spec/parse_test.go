@@ -215,6 +215,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(src)
 	}
 	f.Add([]byte("[[daemon]]\nname='a'\nimage='b'\nselector={}\n[daemon.health]"))
+	f.Add([]byte("name='a'\nimage='b'\nenv.A='{{ \"{{\" }}{{node.labels.role}}'\n[[override]]\nselector={role='edge'}\nargs=['{{ node.name }}']\nfiles=[{target='/a'}]"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		ds, err := spec.Parse(src, "x.toml")
 		if (err == nil) == (len(ds) == 0) {
@@ -227,6 +228,9 @@ func FuzzParse(f *testing.F) {
 			}
 			if back, err := spec.Decode(spec.Encode(d)); err != nil || !reflect.DeepEqual(back, d) {
 				t.Fatalf("%+v was decoded as %+v, %v", d, back, err)
+			}
+			if here, _, err := d.For(webNode()); err == nil && (here.Overrides != nil || !reflect.DeepEqual(here, here.WithDefaults())) {
+				t.Fatalf("%+v is rendered as %+v", d, here)
 			}
 		}
 	})

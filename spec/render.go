@@ -34,25 +34,24 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 	out := d.WithDefaults()
 	overrides := out.Overrides
 	out.Overrides = nil
-	from := map[string]string{}
-	var order []string
-	note := func(path, source string) {
+	from, values := map[string]string{}, map[string]string{}
+	var order, wrong []string
+	note := func(path, value, source string) {
 		if _, again := from[path]; !again {
 			order = append(order, path)
 		}
-		from[path] = source
+		from[path], values[path] = source, value
 	}
 	for i, o := range overrides {
 		if !o.Matches(n) {
 			continue
 		}
-		var paths []string
-		out, paths = o.apply(out)
-		for _, p := range paths {
-			note(p, fmt.Sprintf("override %d", i+1))
+		var set *leaves
+		out, set = o.apply(out)
+		for _, path := range set.order {
+			note(path, set.shown[path], fmt.Sprintf("override %d", i+1))
 		}
 	}
-	values, wrong := map[string]string{}, []string(nil)
 	eachText(reflect.ValueOf(&out).Elem(), byTarget, func(path, s string, templated bool) string {
 		if !templated || !strings.Contains(s, "{{") {
 			return s
@@ -65,8 +64,7 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 		if o, ok := from[path]; ok {
 			source = o + ", template"
 		}
-		note(path, source)
-		values[path] = shown(reflect.ValueOf(text))
+		note(path, shown(reflect.ValueOf(text)), source)
 		return text
 	})
 	if len(order) == 0 {
@@ -79,13 +77,11 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 		return Daemon{}, nil, errors.New(strings.Join(wrong, "; "))
 	}
 	out = out.WithDefaults()
-	all := flatten(out)
+	if _, ok := from["args"]; ok {
+		values["args"] = shown(reflect.ValueOf(out.Args)) // as a whole, when an expression was in it too
+	}
 	for _, path := range order {
-		value, ok := values[path]
-		if !ok {
-			value = all.shown[path]
-		}
-		origins = append(origins, Origin{path, value, from[path]})
+		origins = append(origins, Origin{path, values[path], from[path]})
 	}
 	rank := ranks()
 	slices.SortStableFunc(origins, func(a, b Origin) int { return rank[top(a.Path)] - rank[top(b.Path)] })
@@ -95,7 +91,7 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 // invalid returns what is wrong with the values of a rendered daemon.
 func invalid(d Daemon) []string {
 	var errs strict.Errors
-	checkValues(d, checker{t: strict.FromMap(nil, &errs).Root()})
+	checkValues(d, newChecker(strict.FromMap(nil, &errs).Root()))
 	if errs.Err() == nil {
 		return nil
 	}

@@ -124,6 +124,7 @@ func TestDiffAgreesWithDigest(t *testing.T) {
 			name := b
 			b = a
 			b.Pull, b.Selector, b.Match, b.Nodes = name.Pull, name.Selector, name.Match, name.Nodes
+			b.Tolerations, b.DependsOn, b.Isolation = name.Tolerations, name.DependsOn, name.Isolation
 		}
 		if rapid.Bool().Draw(t, "only reordered") {
 			b = a

@@ -134,21 +134,6 @@ func sample(expr string) (string, *problem) {
 	return "1", known(expr)
 }
 
-// sampled returns a copy of d with every expression replaced by a sample. Where
-// one is wrong, the text stays as it is.
-func sampled(d Daemon) Daemon {
-	d = clone(d)
-	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(_, s string, templated bool) string {
-		if templated {
-			if out, problems := expand(s, sample); len(problems) == 0 {
-				return out
-			}
-		}
-		return s
-	})
-	return d
-}
-
 // namer returns the path of an element of the list at path.
 type namer func(path string, list reflect.Value, i int) string
 

@@ -78,9 +78,6 @@ func (c checker) image(image string) {
 		c.fail("image", "is missing", "")
 		return
 	}
-	if strings.Contains(image, "{{") {
-		return // told once, by texts
-	}
 	if _, err := reference.ParseNormalizedNamed(image); err != nil {
 		hint := `write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST`
 		switch {
@@ -101,8 +98,7 @@ func (c checker) process(d Daemon) {
 	}
 	c.user(d.User)
 	// 64 is the kernel's limit, __NEW_UTS_LEN.
-	if d.Hostname != "" && !strings.Contains(d.Hostname, "{{") &&
-		(len(d.Hostname) > 64 || !hostnamePattern.MatchString(d.Hostname)) {
+	if d.Hostname != "" && (len(d.Hostname) > 64 || !hostnamePattern.MatchString(d.Hostname)) {
 		c.fail("hostname", strict.Quote(d.Hostname)+" is not a host name", "")
 	}
 	c.oneOf("network", string(d.Network), string(NamespaceHost), string(NamespaceNone))
@@ -186,7 +182,7 @@ func (c checker) labelKey(at, key string) {
 }
 
 func (c checker) labelValue(at, value string) {
-	if !ValidLabelValue(value) && !strings.Contains(value, "{{") {
+	if !ValidLabelValue(value) {
 		c.fail(at, strict.Quote(value)+" is not the value of a label", "at most 63 letters, digits, - _ and .")
 	}
 }
@@ -271,7 +267,7 @@ func (c checker) lifecycle(d Daemon) {
 	if r.BackoffMax < r.Backoff {
 		c.failf("restart.backoff_max", "%s is less than backoff, %s", r.BackoffMax, r.Backoff)
 	}
-	if sig := normalSignal(d.Stop.Signal); !validSignal(sig) && !strings.Contains(sig, "{{") {
+	if sig := normalSignal(d.Stop.Signal); !validSignal(sig) {
 		_, hint := strict.OneOf(sig, signalNames()...)
 		if hint == "" {
 			hint = `by name, such as "SIGTERM", "SIGINT" or "SIGRTMIN+3"`
@@ -295,8 +291,6 @@ func (c checker) absolute(at, p string) bool {
 	switch {
 	case p == "":
 		c.fail(at, "is missing", "")
-	case strings.Contains(p, "{{"):
-		return false // told once, by texts
 	case !path.IsAbs(p):
 		c.fail(at, strict.Quote(p)+" is not an absolute path", "start it with /")
 	case slices.Contains(strings.Split(p, "/"), ".."):
@@ -309,8 +303,9 @@ func (c checker) absolute(at, p string) bool {
 	return false
 }
 
-// texts checks what holds for every text of a daemon, wherever it stands.
-func (c checker) texts(d Daemon) {
+// texts checks what holds for every text of a daemon, wherever it stands, and
+// returns a copy of d whose expressions are replaced by samples.
+func (c checker) texts(d Daemon) Daemon {
 	d = clone(d)
 	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(at, s string, templated bool) string {
 		if strings.ContainsRune(s, 0) && !strings.HasSuffix(at, ".content") {
@@ -324,14 +319,20 @@ func (c checker) texts(d Daemon) {
 		}
 		if !templated {
 			c.fail(at, "is the same on every node and takes no {{ … }}", "")
+			c.told[at] = true
 			return s
 		}
-		_, problems := expand(s, sample)
+		out, problems := expand(s, sample)
 		for _, p := range problems {
 			c.fail(at, p.msg, p.hint)
 		}
-		return s
+		if c.told[at] = len(problems) > 0; c.told[at] {
+			return s
+		}
+		c.sampled[at] = true
+		return out
 	})
+	return d
 }
 
 // size checks that the daemon fits into a record.

@@ -19,6 +19,9 @@ type Schema struct {
 	Later []string
 	// Aliases are what other systems call our keys: "entrypoint": "command".
 	Aliases map[string]string
+	// Narrow are tables that take some of the keys of the top level, with the
+	// words for those who write another one in them.
+	Narrow map[string]string
 }
 
 // Decode fills dst, a pointer to a struct with toml tags, from the table. Only
@@ -219,6 +222,9 @@ func (d *decoder) hint(table, name string, fields map[string]int) string {
 	}
 	if table != "" {
 		if _, ok := fieldsOf(d.root)[name]; ok {
+			if words := d.schema.Narrow[table]; words != "" {
+				return words
+			}
 			return name + " belongs above the first [table]"
 		}
 	}

@@ -168,3 +168,40 @@ func TestSuggest(t *testing.T) {
 		}
 	}
 }
+
+type preset struct {
+	Size *int64 `toml:"size"`
+	Text string `toml:"text"`
+}
+
+func (p *preset) Preset() { p.Text = "default" }
+
+// A pointer is nil without its key, zero when the key says so, and a table
+// behind one starts out with its defaults.
+func TestDecodePointers(t *testing.T) {
+	var out struct {
+		A *preset `toml:"a"`
+		B *preset `toml:"b"`
+		C *preset `toml:"c"`
+	}
+	var errs Errors
+	Read([]byte("[a]\nsize = 0\n[b]\ntext = ''\nsize = 'x'"), "f", &errs).Root().Decode(&out, Schema{})
+	zero := int64(0)
+	if !reflect.DeepEqual(out.A, &preset{Size: &zero, Text: "default"}) || out.B == nil || out.B.Text != "" || out.C != nil {
+		t.Errorf("got %+v", out)
+	}
+	if err := errs.Err(); err == nil || !strings.HasPrefix(err.Error(), `f:5: b.size: needs an integer`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFailed(t *testing.T) {
+	var errs Errors
+	root := Read([]byte("[a]\nb = 1\nbc = 2"), "f", &errs).Root()
+	root.Fail("a.bc", "is wrong", "")
+	for path, want := range map[string]bool{"": true, "a": true, "a.bc": true, "a.b": false, "b": false} {
+		if got := root.Failed(path); got != want {
+			t.Errorf("%q failed: %v", path, got)
+		}
+	}
+}

@@ -167,6 +167,18 @@ func (t Table) within(path string) string {
 	return t.path + "." + path
 }
 
+// Failed reports whether there is a problem at path within the table, or below.
+func (t Table) Failed(path string) bool {
+	path = t.within(path)
+	for _, e := range t.doc.Errors.List {
+		rest, ok := strings.CutPrefix(e.Path, path)
+		if ok && e.File == t.doc.File && (path == "" || rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
+}
+
 // Tables returns the tables of the array of tables at key. ok is false, with
 // no problem added, when there is something else at key.
 func (t Table) Tables(key string) (list []Table, ok bool) {
