@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -70,8 +71,12 @@ func run(args []string, stdout io.Writer) (int, error) {
 		return 1, err
 	}
 	if o.listen != "" {
+		ln, err := net.Listen("tcp", o.listen)
+		if err != nil {
+			return 1, err
+		}
 		go func() {
-			fmt.Fprintln(os.Stderr, "testd:", http.ListenAndServe(o.listen, handler()))
+			fmt.Fprintln(os.Stderr, "testd:", http.Serve(ln, handler()))
 		}()
 	}
 	return o.wait(ctx), nil
