@@ -22,6 +22,7 @@ package containerd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,6 +63,9 @@ type Config struct {
 	// StateDir is containerd's state folder, where bundles are; default: the
 	// folder of the socket. What containerd itself says in errors comes first.
 	StateDir string
+	// FIFODir is where the fifos of execs with streams are; default
+	// /run/containerd/fifo. Containerd's shims have to see it too.
+	FIFODir string
 	// SystemdCgroup lets systemd make the cgroups; nil: where systemd is PID 1.
 	SystemdCgroup *bool
 	// PullStall is how long a registry may send nothing; default 60 s.
@@ -76,6 +80,7 @@ type Runtime struct {
 	client  *client.Client
 	cgroups hierarchies
 	log     *slog.Logger
+	session string // of this connection, in the ids of its execs
 
 	base    context.Context // ends with Close
 	stop    context.CancelFunc
@@ -128,7 +133,7 @@ func New(cfg Config) (*Runtime, error) {
 	}
 	r := &Runtime{
 		cfg: cfg, systemd: systemd, client: c, cgroups: hier, log: cfg.Log,
-		locks: map[string]*idLock{}, ooms: map[string]struct{}{}, leases: map[string]struct{}{},
+		session: rand.Text()[:8], locks: map[string]*idLock{}, ooms: map[string]struct{}{}, leases: map[string]struct{}{},
 	}
 	r.base, r.stop = context.WithCancel(context.Background())
 	return r, nil
@@ -154,7 +159,7 @@ func (r *Runtime) Ready(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("%w: containerd at %s is still starting", runtime.ErrUnavailable, r.cfg.Address)
 	}
-	r.sweepLeases(ctx)
+	r.sweep(ctx)
 	return nil
 }
 

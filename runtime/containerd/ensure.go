@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,7 +15,6 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/agentd/agentd/runtime"
 )
@@ -102,9 +98,14 @@ type plan struct {
 	image  image
 	oci    typeurl.Any
 	labels map[string]string
+	log    output
 }
 
 func (r *Runtime) plan(ctx context.Context, s runtime.Spec) (plan, error) {
+	log, err := outputOf(s)
+	if err != nil {
+		return plan{}, err
+	}
 	img, err := r.presentImage(ctx, s)
 	if err != nil {
 		return plan{}, err
@@ -122,7 +123,7 @@ func (r *Runtime) plan(ctx context.Context, s runtime.Spec) (plan, error) {
 		labels[runtime.LabelStopSignal] = img.config.StopSignal
 	}
 	labels[runtime.LabelImage] = img.digest.String()
-	return plan{Spec: s, image: img, oci: any, labels: labels}, nil
+	return plan{Spec: s, image: img, oci: any, labels: labels, log: log}, nil
 }
 
 // wantedLabels are those of s, with those that make it ours and what Stop has to
@@ -163,7 +164,7 @@ func (r *Runtime) create(ctx context.Context, p plan) (runtime.Instance, error) 
 	if err := r.emptyCgroup(ctx, p.ID); err != nil {
 		return runtime.Instance{}, err
 	}
-	if err := prepareLog(p.LogPath); err != nil {
+	if err := p.log.prepare(); err != nil {
 		return runtime.Instance{}, err
 	}
 	rec, err := r.createRecord(ctx, p)
@@ -255,13 +256,7 @@ func (r *Runtime) createTask(ctx context.Context, p plan, mounts []mount.Mount) 
 	for _, m := range mounts {
 		req.Rootfs = append(req.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	if p.LogPath != "" {
-		// The shim appends to the file itself. With fifos (cio.NewCreator) a
-		// container blocks in pipe_write as soon as nobody reads them, which
-		// is what happens while no agent runs.
-		uri := (&url.URL{Scheme: "file", Path: p.LogPath}).String()
-		req.Stdout, req.Stderr = uri, uri
-	}
+	req.Stdout, req.Stderr = p.log.uri, p.log.uri
 	for attempt := 1; ; attempt++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -283,25 +278,6 @@ func (r *Runtime) createTask(ctx context.Context, p plan, mounts []mount.Mount) 
 			return perr
 		}
 	}
-}
-
-// prepareLog makes the log file before the shim does, which would make it
-// readable to everybody.
-func prepareLog(path string) error {
-	if path == "" {
-		return nil
-	}
-	if !filepath.IsAbs(path) {
-		return fmt.Errorf("log file %q: the path has to be absolute", path)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return fmt.Errorf("make the log folder: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
-	if err != nil {
-		return fmt.Errorf("make the log file: %w", err)
-	}
-	return f.Close()
 }
 
 func (r *Runtime) start(ctx context.Context, id string) (uint32, error) {

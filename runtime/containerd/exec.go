@@ -2,7 +2,6 @@ package containerd
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"syscall"
 	"time"
@@ -39,7 +38,7 @@ func (r *Runtime) exec(ctx context.Context, id string, argv []string) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	execID := "agentd-" + rand.Text()
+	execID := r.newExecID()
 	type result struct {
 		code int
 		err  error
@@ -81,17 +80,25 @@ func (r *Runtime) runningRecord(ctx context.Context, id string) (*containers.Con
 // execSpec is the container's own process with other arguments: same user,
 // environment, capabilities and limits.
 func execSpec(rec containers.Container, argv []string) (typeurl.Any, error) {
+	proc, err := processOf(rec)
+	if err != nil {
+		return nil, err
+	}
+	proc.Args, proc.Terminal = argv, false
+	return typeurl.MarshalAny(&proc)
+}
+
+// processOf is the container's own process.
+func processOf(rec containers.Container) (specs.Process, error) {
 	v, err := typeurl.UnmarshalAny(rec.Spec)
 	if err != nil {
-		return nil, fmt.Errorf("read the container's spec: %w", err)
+		return specs.Process{}, fmt.Errorf("read the container's spec: %w", err)
 	}
 	s, ok := v.(*specs.Spec)
 	if !ok || s.Process == nil {
-		return nil, fmt.Errorf("read the container's spec: it is a %T", v)
+		return specs.Process{}, fmt.Errorf("read the container's spec: it is a %T", v)
 	}
-	proc := *s.Process
-	proc.Args, proc.Terminal = argv, false
-	return typeurl.MarshalAny(&proc)
+	return *s.Process, nil
 }
 
 func (r *Runtime) runExec(ctx context.Context, id, execID string, spec typeurl.Any) (int, error) {
@@ -103,14 +110,7 @@ func (r *Runtime) runExec(ctx context.Context, id, execID string, spec typeurl.A
 	if err != nil {
 		return 0, notRunning(err)
 	}
-	defer func() {
-		dctx, cancel := steady(ctx)
-		defer cancel()
-		_, err := r.tasks().DeleteProcess(dctx, &tasks.DeleteProcessRequest{ContainerID: id, ExecID: execID})
-		if err = translate(err); err != nil && !errdefs.IsNotFound(err) && !lostShim(err) {
-			r.log.Warn("an ended exec could not be deleted", "container", id, "err", err)
-		}
-	}()
+	defer r.deleteExec(ctx, id, execID)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
@@ -125,6 +125,16 @@ func (r *Runtime) runExec(ctx context.Context, id, execID string, spec typeurl.A
 		return 0, notRunning(err)
 	}
 	return 0, r.killExec(ctx, id, execID)
+}
+
+// deleteExec deletes what ended, or never started.
+func (r *Runtime) deleteExec(ctx context.Context, id, execID string) {
+	ctx, cancel := steady(ctx)
+	defer cancel()
+	_, err := r.tasks().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: id, ExecID: execID})
+	if err = translate(err); err != nil && !errdefs.IsNotFound(err) && !lostShim(err) {
+		r.log.Warn("an ended exec could not be deleted", "container", id, "err", err)
+	}
 }
 
 // killExec ends an exec whose time is up.

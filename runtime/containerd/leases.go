@@ -48,9 +48,9 @@ func (r *Runtime) withLease(ctx context.Context) (context.Context, func(), error
 	}, nil
 }
 
-// sweepLeases deletes, once after a start, what an agent that was killed left.
-// That it fails does no harm: leases expire.
-func (r *Runtime) sweepLeases(ctx context.Context) {
+// sweep removes, once after a start, what an agent that was killed left. That it
+// fails does no harm.
+func (r *Runtime) sweep(ctx context.Context) {
 	r.mu.Lock()
 	swept := r.swept
 	r.swept = true
@@ -58,6 +58,13 @@ func (r *Runtime) sweepLeases(ctx context.Context) {
 	if swept {
 		return
 	}
+	r.sweepLeases(ctx)
+	// Apart, because each running container is asked.
+	r.spawn(func() { r.sweepExecs(r.base) })
+}
+
+// sweepLeases deletes left-over leases, which would expire by themselves later.
+func (r *Runtime) sweepLeases(ctx context.Context) {
 	all, err := r.client.LeasesService().List(ctx, fmt.Sprintf("labels.%q==%q", leaseLabel, r.cfg.Node))
 	if err != nil {
 		r.log.Debug("left-over leases could not be listed", "err", err)

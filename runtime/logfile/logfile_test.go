@@ -109,6 +109,8 @@ func TestLoweredLimits(t *testing.T) {
 }
 
 // A writer that never pauses cannot make the folder grow without bounds.
+//
+// conformance: U9 E6
 func TestBounded(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.log")

@@ -116,6 +116,8 @@ func Run(t *testing.T, h Harness) {
 		{"outage", testOutage},
 		{"exec", testExec},
 		{"exec times out", testExecTimeout},
+		{"exec with streams", testExecStream},
+		{"stats", testStats},
 		{"labels", testLabels},
 		{"events", testEvents},
 		{"pull", testPull},
