@@ -133,6 +133,8 @@ func TestStates(t *testing.T) {
 }
 
 // Leaving and coming back within one run, without a restart.
+//
+// conformance: G5
 func TestLeaveAndRejoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRing(t, lan, sim.NodeConfig{})
