@@ -21,9 +21,11 @@ const schemaVersion = 1
 // the form does, and then every daemon restarts: so it should not.
 const digestPrefix = "agentd-daemon-1\n"
 
-// nonceKey is RestartNonce's key in the encoding; operators do not write it,
-// so it has none in TOML.
-const nonceKey = "restart_nonce"
+// Keys in the encoding that operators do not write, and TOML has none of.
+const (
+	nonceKey   = "restart_nonce"
+	literalKey = "literal"
+)
 
 // ErrNewer: the daemon uses something that this version does not know, so a
 // newer agentd wrote it. What runs goes on; nothing new is started from it.
@@ -53,6 +55,9 @@ func canonical(d Daemon, keep func(reflect.StructField) bool) map[string]any {
 	m := tableOf(reflect.ValueOf(d.withoutDefaults()), keep)
 	if d.RestartNonce != "" {
 		m[nonceKey] = d.RestartNonce
+	}
+	if d.Literal {
+		m[literalKey] = true
 	}
 	return m
 }
@@ -124,6 +129,10 @@ func Decode(b []byte) (Daemon, error) {
 	if nonce, ok := m[nonceKey].(string); ok {
 		d.RestartNonce = nonce
 		delete(m, nonceKey)
+	}
+	if literal, ok := m[literalKey].(bool); ok {
+		d.Literal = literal
+		delete(m, literalKey)
 	}
 	table.Decode(&d, schema)
 	check(d, table)

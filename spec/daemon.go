@@ -56,6 +56,10 @@ type Daemon struct {
 	// RestartNonce changes the digest, and nothing else: it is how a restart
 	// of an unchanged daemon travels. Operators do not write it.
 	RestartNonce string `toml:"-"`
+
+	// Literal: no text holds expressions, {{ or not. For sets it when what it
+	// returns would be mistaken otherwise. Operators do not write it.
+	Literal bool `toml:"-"`
 }
 
 // Types of a daemon.

@@ -89,6 +89,9 @@ func flatten(d Daemon) *leaves {
 	if d.RestartNonce != "" {
 		l.add(nonceKey, reflect.ValueOf(d.RestartNonce), true)
 	}
+	if d.Literal {
+		l.add(literalKey, reflect.ValueOf(true), true)
+	}
 	return l
 }
 
@@ -178,7 +181,7 @@ func ranks() map[string]int {
 	for i := range t.NumField() {
 		rank[t.Field(i).Tag.Get("toml")] = i
 	}
-	rank[nonceKey] = t.NumField()
+	rank[nonceKey], rank[literalKey] = t.NumField(), t.NumField()
 	return rank
 }
 

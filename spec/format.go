@@ -13,8 +13,12 @@ import (
 // Format returns d as a TOML file that Parse takes back as the same daemon.
 // Only keys that differ from their defaults are written, in the order in which
 // the documentation has them. RestartNonce is left out: it belongs to the ring.
+// A Literal daemon is written with its braces quoted.
 func Format(d Daemon) []byte {
 	var b bytes.Buffer
+	if d.Literal {
+		d = quoted(d)
+	}
 	formatTable(&b, "", reflect.ValueOf(d.withoutDefaults()))
 	return b.Bytes()
 }

@@ -54,6 +54,10 @@ func probe(t *rapid.T, label string, d spec.Daemon) *spec.Probe {
 		Failures:  rapid.IntRange(0, 1000).Draw(t, label+" failures"),
 		Delay:     duration(t, label+" delay", 0, 24*time.Hour),
 	}
+	here := 2 // of the answers below, those without expressions
+	if !d.Literal {
+		here = 3
+	}
 	way := rapid.IntRange(0, 3).Draw(t, label)
 	if d.Network == spec.NamespaceNone && way > 1 {
 		way = 1
@@ -64,9 +68,9 @@ func probe(t *rapid.T, label string, d spec.Daemon) *spec.Probe {
 	case 1:
 		p.Exec = append([]string{"/bin/check"}, texts(t, label+" exec")...)
 	case 2:
-		p.HTTP = rapid.SampledFrom([]string{"http://127.0.0.1:9100/-/healthy?a=b%20c", "https://[::1]/", "http://{{ node.address }}:80/{{ node.name }}"}).Draw(t, label+" http")
+		p.HTTP = rapid.SampledFrom([]string{"http://127.0.0.1:9100/-/healthy?a=b%20c", "https://[::1]/", "http://{{ node.address }}:80/{{ node.name }}"}[:here]).Draw(t, label+" http")
 	case 3:
-		p.TCP = rapid.SampledFrom([]string{"127.0.0.1:1", "localhost:65535", "{{ node.address }}:{{ node.labels.port }}"}).Draw(t, label+" tcp")
+		p.TCP = rapid.SampledFrom([]string{"127.0.0.1:1", "localhost:65535", "{{ node.address }}:{{ node.labels.port }}"}[:here]).Draw(t, label+" tcp")
 	}
 	return p
 }

@@ -52,6 +52,7 @@ func anyDaemon() *rapid.Generator[spec.Daemon] {
 				Signal: rapid.SampledFrom([]string{"", "TERM", "SIGTERM", "sigint", "SIGRTMIN+3"}).Draw(t, "signal"),
 				Grace:  duration(t, "grace", time.Millisecond, 24*time.Hour),
 			},
+			Literal:      rapid.Bool().Draw(t, "literal"),
 			RestartNonce: rapid.SampledFrom([]string{"", "2", "abc"}).Draw(t, "nonce"),
 		}
 		for i := range rapid.IntRange(0, 3).Draw(t, "mounts") {

@@ -180,6 +180,18 @@ func TestFormatRoundTrip(t *testing.T) {
 			t.Fatalf("%s\n%v", text, err)
 		}
 		d.RestartNonce = "" // it belongs to the ring, not to the file
+		if d.Literal {
+			// The file says the same with expressions for its braces.
+			if len(got) != 1 || got[0].Literal {
+				t.Fatalf("%+v came back as %+v from\n%s", d, got, text)
+			}
+			here, _, err := got[0].For(spec.Node{Name: "n"})
+			here.Literal = true
+			if d.Overrides == nil && (err != nil || !reflect.DeepEqual(here, d)) {
+				t.Fatalf("%+v is rendered as %+v, %v from\n%s", d, here, err, text)
+			}
+			return
+		}
 		if len(got) != 1 || !reflect.DeepEqual(got[0], d) {
 			t.Fatalf("%+v came back as %+v from\n%s", d, got, text)
 		}

@@ -27,9 +27,8 @@ type Origin struct {
 //	{{ "{{" }}             two braces
 //
 // The result has no overrides, and its Digest is the one of what runs on the
-// node. It is for running and showing: a text that looks like an expression is
-// a plain text in it, so it must be neither encoded nor rendered again. The
-// error says in words, on one line, everything that cannot be rendered.
+// node; rendering it again changes nothing. The error says in words, on one
+// line, everything that cannot be rendered.
 func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 	out := d.WithDefaults()
 	overrides := out.Overrides
@@ -52,8 +51,9 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 			note(path, set.shown[path], fmt.Sprintf("override %d", i+1))
 		}
 	}
+	literal := out.Literal
 	eachText(reflect.ValueOf(&out).Elem(), byTarget, func(path, s string, templated bool) string {
-		if !templated || !strings.Contains(s, "{{") {
+		if literal || !templated || !strings.Contains(s, "{{") {
 			return s
 		}
 		text, problems := expand(s, on(n))
@@ -65,6 +65,7 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 			source = o + ", template"
 		}
 		note(path, shown(reflect.ValueOf(text)), source)
+		out.Literal = out.Literal || strings.Contains(text, "{{")
 		return text
 	})
 	if len(order) == 0 {

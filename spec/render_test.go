@@ -119,7 +119,7 @@ post_start = ["/bin/up", "web-1"]
 pre_stop = ["/bin/down", "web-1"]
 `)
 	// Parse would take the braces of the rendered file for an expression.
-	want.Files[0].Content = "me = web-1\nalert = {{ $labels.instance }}\n"
+	want.Files[0].Content, want.Literal = "me = web-1\nalert = {{ $labels.instance }}\n", true
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", spec.Encode(got), spec.Encode(want))
 	}
@@ -217,6 +217,12 @@ func TestForWithoutDifference(t *testing.T) {
 				t.Fatalf("%s became %s without a reason", spec.Encode(d), spec.Encode(out))
 			}
 			return
+		}
+		if again, more, err := out.For(spec.Node{Name: "other"}); err != nil || len(more) > 0 || !reflect.DeepEqual(again, out) {
+			t.Fatalf("rendered again, %+v became %+v (%v, %v)", out, again, more, err)
+		}
+		if back, err := spec.Decode(spec.Encode(out)); err != nil || !reflect.DeepEqual(back, out) {
+			t.Fatalf("%+v came back as %+v, %v", out, back, err)
 		}
 		for i, o := range origins {
 			if o.Path == "" || o.From == "" || slices.ContainsFunc(origins[:i], func(p spec.Origin) bool { return p.Path == o.Path }) {

@@ -134,6 +134,19 @@ func sample(expr string) (string, *problem) {
 	return "1", known(expr)
 }
 
+// quoted returns a copy of d in whose texts no two braces are an expression.
+func quoted(d Daemon) Daemon {
+	d = clone(d)
+	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(_, s string, templated bool) string {
+		if !templated {
+			return s
+		}
+		return strings.ReplaceAll(s, "{{", `{{ "{{" }}`)
+	})
+	d.Literal = false
+	return d
+}
+
 // namer returns the path of an element of the list at path.
 type namer func(path string, list reflect.Value, i int) string
 

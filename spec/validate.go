@@ -314,7 +314,7 @@ func (c checker) texts(d Daemon) Daemon {
 		if !utf8.ValidString(s) {
 			c.fail(at, "is not UTF-8", "")
 		}
-		if !strings.Contains(s, "{{") {
+		if d.Literal || !strings.Contains(s, "{{") {
 			return s
 		}
 		if !templated {
