@@ -3,8 +3,11 @@ package containerd
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/agentd/agentd/runtime"
 	"github.com/agentd/agentd/runtime/runtimetest"
@@ -76,5 +79,48 @@ func TestShimByItsBundle(t *testing.T) {
 	other.cfg.StateDir = e.dir // somebody else's containerd
 	if shims, err = other.shims("byname"); err != nil || len(shims) != 0 {
 		t.Fatalf("shims of another containerd: %v, %v; want none", shims, err)
+	}
+}
+
+// A runc whose shim was killed may write into the folder of the root file system
+// after that was unmounted. The bundle goes all the same, and nothing that is
+// mounted in it does.
+func TestLeftOverRootfs(t *testing.T) {
+	e := newEnv(t)
+	dir := filepath.Join(e.cfg.StateDir, bundlePart, e.ns, "full")
+	rootfs, data := filepath.Join(dir, "rootfs"), filepath.Join(e.dir, "data")
+	for _, d := range []string{filepath.Join(rootfs, "dev", "pts"), filepath.Join(rootfs, "mnt"), data} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	precious := filepath.Join(data, "precious")
+	if err := os.WriteFile(precious, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/proc/self/fd", filepath.Join(rootfs, "dev", "fd")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // twice, on top of each other
+		if err := unix.Mount(data, filepath.Join(rootfs, "mnt"), "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-time.Minute)
+	if err := os.Chtimes(dir, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.r.Ensure(t.Context(), e.Spec("full", runtimetest.Program{})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Errorf("what was mounted in the bundle: %v", err)
+	}
+}
+
+func TestPointsBelow(t *testing.T) {
+	info := "20 1 0:1 / / rw - ext4 a rw\n21 20 0:2 / /a rw - ext4 a rw\n22 21 0:3 / /a/b\\040c rw - ext4 a rw\n23 20 0:4 / /ab rw - ext4 a rw\n"
+	if got := pointsBelow("/a", info); !slices.Equal(got, []string{"/a", "/a/b c"}) {
+		t.Errorf("mounts below /a: %q", got)
 	}
 }

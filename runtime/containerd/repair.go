@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -230,29 +229,6 @@ func (r *Runtime) runcDelete(ctx context.Context, id string) error {
 	out, err := exec.CommandContext(ctx, "runc", "--root", root, "delete", "--force", id).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("runc delete: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// removeBundle unmounts and removes a bundle and the work folder it points to.
-func removeBundle(dir string) error {
-	tail := filepath.Join(bundlePart, filepath.Base(filepath.Dir(dir)), strings.TrimPrefix(filepath.Base(dir), "."))
-	doomed := []string{dir}
-	if work, err := os.Readlink(filepath.Join(dir, "work")); err == nil && strings.HasSuffix(work, "/"+tail) {
-		doomed = append(doomed, work)
-	}
-	rootfs := filepath.Join(dir, "rootfs")
-	for unix.Unmount(rootfs, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
-		// there may be several on top of each other
-	}
-	// Never delete through a mount: rmdir fails on a mount point.
-	if err := os.Remove(rootfs); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove left-over bundle: %w", err)
-	}
-	for _, d := range doomed {
-		if err := os.RemoveAll(d); err != nil {
-			return fmt.Errorf("remove left-over bundle: %w", err)
-		}
 	}
 	return nil
 }
