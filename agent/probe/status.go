@@ -77,7 +77,9 @@ type Status struct {
 func New(h spec.Health, wasGood bool) Status {
 	s := Status{health: h, tally: map[Kind]Tally{}}
 	if wasGood {
-		s.tally[Startup], s.tally[Readiness] = Tally{Good: true}, Tally{Good: true}
+		for _, k := range []Kind{Startup, Liveness, Readiness} {
+			s.tally[k] = Tally{Good: true}
+		}
 	}
 	return s
 }
@@ -102,6 +104,17 @@ func Any(h spec.Health) bool {
 
 // Started reports whether the instance is past its startup probe.
 func (s Status) Started() bool { return s.health.Startup == nil || s.tally[Startup].Good }
+
+// Content reports whether every probe passed, and none failed since: what
+// proves health, where a good verdict may only mean that nothing is known yet.
+func (s Status) Content() bool {
+	for _, k := range []Kind{Startup, Liveness, Readiness} {
+		if t := s.tally[k]; Probe(s.health, k) != nil && (!t.Good || t.Fails > 0) {
+			return false
+		}
+	}
+	return true
+}
 
 // Tally returns where the probe of a kind stands.
 func (s Status) Tally(k Kind) Tally { return s.tally[k] }

@@ -10,9 +10,9 @@ import (
 )
 
 // quick is the pause between attempts while an instance may still be on its
-// way: during the first interval of a startup or readiness probe, failures do
-// not count, and are repeated soon, so that what starts in a second is ready
-// after one and not after an interval.
+// way: during a probe's first interval, failures do not count, and those of
+// startup and readiness are repeated soon, so that what starts in a second is
+// ready after one and not after an interval.
 const quick = 500 * time.Millisecond
 
 // Config is what a Watcher is made of.
@@ -44,6 +44,8 @@ type Watcher struct {
 	mu     sync.Mutex
 	status Status          // guarded by mu
 	counts map[Kind]Counts // guarded by mu
+	since  time.Time       // guarded by mu: content since then; zero: it is not
+	best   time.Duration   // guarded by mu: the longest time that it was, before that
 }
 
 // Watch begins to ask. Stop ends it.
@@ -57,6 +59,9 @@ func Watch(ctx context.Context, cfg Config) *Watcher {
 		close(w.started)
 	}
 	begin := time.Now()
+	if w.status.Content() {
+		w.since = begin.Add(-max(0, cfg.Age))
+	}
 	if cfg.Health.Startup != nil && !w.status.Started() || cfg.Health.Liveness != nil {
 		w.wg.Go(func() {
 			if !w.isStarted() {
@@ -88,6 +93,20 @@ func (w *Watcher) Verdict() Verdict {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status.Verdict()
+}
+
+// Healthy returns the longest time for which every probe was content.
+func (w *Watcher) Healthy() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healthyLocked(time.Now())
+}
+
+func (w *Watcher) healthyLocked(now time.Time) time.Duration {
+	if w.since.IsZero() {
+		return w.best
+	}
+	return max(w.best, now.Sub(w.since))
 }
 
 // Counts returns the attempts of each kind.
@@ -128,14 +147,14 @@ func (w *Watcher) loop(ctx context.Context, k Kind, begin time.Time) {
 		if ctx.Err() != nil {
 			return
 		}
-		early := time.Now().Before(calm) && k != Liveness
+		early := time.Now().Before(calm)
 		good := w.add(k, *p, o, early)
 		if k == Startup && good {
 			close(w.started)
 			return
 		}
 		pause := interval
-		if early && !good && o.Result != Passed {
+		if early && !good && o.Result != Passed && k != Liveness {
 			pause = min(quick, interval)
 		}
 		// An attempt that took longer than the pause is followed at once by
@@ -171,6 +190,12 @@ func (w *Watcher) add(k Kind, p spec.Probe, o Outcome, early bool) bool {
 	before := w.status.Verdict()
 	w.status = w.status.Add(k, o, early)
 	after, tally := w.status.Verdict(), w.status.Tally(k)
+	switch content, now := w.status.Content(), time.Now(); {
+	case content && w.since.IsZero():
+		w.since = now
+	case !content:
+		w.best, w.since = w.healthyLocked(now), time.Time{}
+	}
 	c := w.counts[k]
 	switch o.Result {
 	case Passed:

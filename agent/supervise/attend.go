@@ -29,17 +29,17 @@ func (a *attention) is(inst *runtime.Instance) bool {
 	return a != nil && inst != nil && a.id == inst.ID && a.pid == inst.PID && a.digest == inst.Labels[runtime.LabelDigest]
 }
 
-// verdict is what is known of the health of the instance that runs; probed is
-// false when it has no probes, or does not run.
-func (w *worker) verdict(inst *runtime.Instance, d *Desired) (v probe.Verdict, probed bool) {
+// verdict is what is known of the health of the instance that runs; without
+// probes it is well.
+func (w *worker) verdict(inst *runtime.Instance, d *Desired) probe.Verdict {
 	of := madeOf(inst, d, w.current)
 	if of == nil || inst.State != runtime.StateRunning || !probe.Any(of.Daemon.Health) {
-		return probe.Verdict{}, false
+		return probe.Verdict{}
 	}
 	if w.probes.is(inst) {
-		return w.probes.watcher.Verdict(), true
+		return w.probes.watcher.Verdict()
 	}
-	return probe.New(of.Daemon.Health, wasWell(inst)).Verdict(), true
+	return probe.New(of.Daemon.Health, wasWell(inst)).Verdict()
 }
 
 // wasWell reports whether the instance was well when an agent looked last, so

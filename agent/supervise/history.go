@@ -50,9 +50,8 @@ type Waits struct {
 
 // Well is how an instance with probes has fared.
 type Well struct {
-	Probed bool
-	Since  time.Time     // content since then; zero: it is not
-	Best   time.Duration // the longest time that it was, before that
+	Probed  bool
+	Longest time.Duration // for which all of its probes were content
 }
 
 // Failure is a step that failed, and how often in a row.
@@ -133,7 +132,7 @@ func (h History) Observe(inst *runtime.Instance, now time.Time) History {
 		}
 		e := &Ended{Exit: exit, SeenAt: now, Away: h.Running == nil, Ours: h.Stopping && fault == "", Gone: inst == nil, Fault: fault}
 		if e.Ran = ran(inst, h.Running, exit); h.Well.Probed {
-			e.Ran = min(e.Ran, h.Well.longest(now)) // only health counts, not being there
+			e.Ran = min(e.Ran, h.Well.Longest) // only health counts, not being there
 		}
 		if !exit.At.IsZero() {
 			e.Age = max(0, now.Sub(exit.At))
@@ -148,25 +147,11 @@ func (h History) Observe(inst *runtime.Instance, now time.Time) History {
 	return h
 }
 
-// Felt folds what the probes of the instance that runs say into the history.
-func (h History) Felt(good bool, now time.Time) History {
-	w := Well{Probed: true, Since: h.Well.Since, Best: h.Well.Best}
-	switch {
-	case good && w.Since.IsZero():
-		w.Since = now
-	case !good:
-		w.Best, w.Since = w.longest(now), time.Time{}
-	}
-	h.Well = w
+// Felt folds what the probes of the instance say into the history: the longest
+// time for which they were content.
+func (h History) Felt(longest time.Duration) History {
+	h.Well = Well{Probed: true, Longest: longest}
 	return h
-}
-
-// longest returns the longest time of health.
-func (w Well) longest(now time.Time) time.Duration {
-	if w.Since.IsZero() {
-		return w.Best
-	}
-	return max(w.Best, now.Sub(w.Since))
 }
 
 // WaitsFor notes whose end a stop waits for.

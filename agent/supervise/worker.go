@@ -221,9 +221,8 @@ func (w *worker) know(d *Desired) {
 func (w *worker) input(sit situation) Input {
 	d, now := sit.of, time.Now()
 	inst := Primary(w.name, wanted(d), w.actual)
-	verdict, probed := w.verdict(inst, d)
-	if probed {
-		w.hist = w.hist.Felt(verdict.Good(), now)
+	if p := w.probes; p != nil && (p.is(inst) || inst == nil || inst.PID == 0) {
+		w.hist = w.hist.Felt(p.watcher.Healthy())
 	}
 	before := w.hist.Ended
 	if w.hist = w.hist.Observe(inst, now); before == nil && w.hist.Ended != nil {
@@ -231,7 +230,7 @@ func (w *worker) input(sit situation) Input {
 	}
 	in := Input{
 		Name: w.name, Desired: d, Broken: sit.broken, Site: sit.site, Actual: w.actual, Started: w.current,
-		History: w.hist, Health: verdict, Needs: sit.needs, Circle: sit.circle, Users: sit.users, Left: sit.left,
+		History: w.hist, Health: w.verdict(inst, d), Needs: sit.needs, Circle: sit.circle, Users: sit.users, Left: sit.left,
 		Listens: w.s.cfg.LastOutput != nil, Seed: w.s.cfg.Node.Name + "/" + w.name, Now: now,
 	}
 	if d == nil || d.Delete {
