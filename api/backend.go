@@ -87,6 +87,10 @@ type RosterNode struct {
 	Healthy bool              `json:"healthy"` // alive, and all of its daemons are ready
 	Address string            `json:"address"` // HOST:PORT of gossip
 	Labels  map[string]string `json:"labels"`  // those that it has by itself too
+	Taints  []string          `json:"taints"`
+	// Cordoned and Draining: nothing new is started there, or all is stopped.
+	Cordoned bool `json:"cordoned"`
+	Draining bool `json:"draining"`
 }
 
 // FloorVersion is a record's place in the order of its key.

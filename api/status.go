@@ -108,15 +108,16 @@ type NodeDaemon struct {
 	// ReportedAt is when the node said so, by its own clock.
 	ReportedAt *time.Time `json:"reported_at"`
 	// Rendered are the values that are this node's own, by an override or a
-	// template, sorted by path. They are told when one node was asked for.
+	// template, in the order of a daemon's file. They are told when one node was
+	// asked for.
 	Rendered []RenderedValue `json:"rendered,omitempty"`
 }
 
 // RenderedValue is one value of a daemon as one node has it.
 type RenderedValue struct {
 	Path  string `json:"path"`  // of the key: "env.LOG_LEVEL"
-	Value string `json:"value"` // as the node uses it
-	From  string `json:"from"`  // "override 2", "template"
+	Value string `json:"value"` // as the node uses it; long ones by length and hash
+	From  string `json:"from"`  // "override 2", "template", or both
 }
 
 // Nodes is the answer to GET /v1/nodes.

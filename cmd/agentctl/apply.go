@@ -98,7 +98,12 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	if err != nil {
 		return cannot("apply", err)
 	}
+	warnings, err := checkDepends(ctx, c, ring, plan)
+	if err != nil {
+		return cannot("apply", fmt.Errorf("%w; nothing was sent", err))
+	}
 	a.showPlan(plan, o.dryRun)
+	a.warnAll(warnings)
 	if o.dryRun {
 		return a.printResults(plan, nil, true)
 	}
@@ -245,6 +250,12 @@ func (a *app) send(ctx context.Context, c *api.Client, ring ringView, key record
 	}
 	a.warnAccepted("daemon/"+ch.name, out.accepted)
 	return out
+}
+
+func (a *app) warnAll(warnings []string) {
+	for _, w := range warnings {
+		a.warnf("%s", w)
+	}
 }
 
 // warnAccepted passes on agentd's warnings, and says when too few nodes have

@@ -70,8 +70,15 @@ func planDelete(name string, cur current, roster []api.RosterNode) change {
 // where sorts the nodes by what happens there.
 func (c *change) where(old, want *spec.Daemon, roster []api.RosterNode) {
 	for _, n := range roster {
-		was := old != nil && placed(*old, n)
-		will := want != nil && placed(*want, n)
+		was, will := false, false
+		if old != nil {
+			_, stays := welcome(*old, n)
+			was = placed(*old, n) && stays
+		}
+		if want != nil {
+			starts, stays := welcome(*want, n)
+			will = placed(*want, n) && (starts || was && stays)
+		}
 		switch {
 		case will && !was:
 			c.starts = append(c.starts, n.Name)

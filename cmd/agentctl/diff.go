@@ -40,10 +40,15 @@ func (a *app) diff(ctx context.Context, files []string) error {
 	}
 	c := a.client()
 	defer c.Close()
-	_, plan, err := makePlan(ctx, c, daemons, false)
+	ring, plan, err := makePlan(ctx, c, daemons, false)
 	if err != nil {
 		return cannot("compare with the ring", err)
 	}
+	warnings, err := checkDepends(ctx, c, ring, plan)
+	if err != nil {
+		return cannot("compare with the ring", err)
+	}
+	a.warnAll(warnings)
 	doc := newChangesJSON(true)
 	for _, ch := range plan {
 		doc.Daemons = append(doc.Daemons, ch.json())
@@ -79,6 +84,9 @@ needs to run.`,
 		Annotations: formats("name"), Args: atLeast(1, "a file, a folder or -"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			daemons, err := a.readDaemons(args)
+			if err == nil {
+				err = checkCircles(daemons)
+			}
 			if err != nil {
 				return cannot("accept this", err)
 			}

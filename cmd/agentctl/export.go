@@ -158,7 +158,12 @@ func (a *app) delete(ctx context.Context, names []string, yes bool) error {
 	if len(missing) > 0 {
 		return missing
 	}
+	warnings, err := checkDepends(ctx, c, ring, plan)
+	if err != nil {
+		return cannot("delete", err)
+	}
 	a.showPlan(plan, false)
+	a.warnAll(warnings)
 	if err := a.confirm(ctx, yes, "Delete %s from ring %s?", someOf(names), ring.name); err != nil {
 		return cannot("delete", err)
 	}

@@ -114,6 +114,9 @@ func (f *fakeRing) PutRecord(_ context.Context, kind, name string, envelope []by
 	if f.s.Meddle == name {
 		f.meddle(name)
 	}
+	if f.s.Local.Meddle == name {
+		f.meddleNode(name)
+	}
 	r, err := record.Verify(envelope, f.ring.ID, f.trust)
 	var conflict *record.ConflictError
 	switch {
@@ -145,21 +148,24 @@ func (f *fakeRing) PutRecord(_ context.Context, kind, name string, envelope []by
 
 // meddle is another operator, who applies between a read and a write.
 func (f *fakeRing) meddle(name string) {
-	if f.meddler == nil {
-		key, err := record.GenerateKey("bob@elsewhere")
-		if err != nil {
-			panic(err)
-		}
-		f.meddler = &key
-		f.trust = record.NewTrust(append(f.trust.Keys(), key.Public())...)
-	}
 	d := spec.Defaults()
 	d.Name, d.Image = name, "docker.io/library/bobs:1"
 	body, err := record.EncodeDaemon(record.DaemonBody{Spec: spec.Encode(d), Revision: 1, Rollout: record.Rollout{K: 1}})
 	if err != nil {
 		panic(err)
 	}
-	key := record.Key{Kind: record.KindDaemon, Name: name}
+	f.writeAsBob(record.Key{Kind: record.KindDaemon, Name: name}, body)
+}
+
+func (f *fakeRing) writeAsBob(key record.Key, body []byte) {
+	if f.meddler == nil {
+		bob, err := record.GenerateKey("bob@elsewhere")
+		if err != nil {
+			panic(err)
+		}
+		f.meddler = &bob
+		f.trust = record.NewTrust(append(f.trust.Keys(), bob.Public())...)
+	}
 	env, err := record.Sign(record.Next(f.set.Entry(key), f.ring.ID, key, "bob@elsewhere", f.now()), body, *f.meddler)
 	if err != nil {
 		panic(err)
@@ -178,7 +184,7 @@ func (f *fakeRing) Roster(context.Context) (api.Roster, error) {
 	for _, n := range f.members() {
 		if n.State != "left" {
 			out.Nodes = append(out.Nodes, api.RosterNode{Name: n.Name, ID: n.ID, State: n.State, Address: n.Address, Labels: n.Labels,
-				Healthy: n.State == "alive" && n.DaemonsReady == n.DaemonsPlaced})
+				Taints: n.Taints, Cordoned: n.Cordoned, Draining: n.Draining, Healthy: n.State == "alive" && n.DaemonsReady == n.DaemonsPlaced})
 		}
 	}
 	for _, key := range f.set.Keys("") {

@@ -27,6 +27,7 @@ type fakeRing struct {
 	left    bool
 	joined  []string           // addresses of the last rejoin
 	meddler *record.PrivateKey // another operator, for meddle
+	looks   int                // calls of Top
 	s       fakeScenario
 }
 
@@ -42,12 +43,14 @@ type fakeScenario struct {
 	Unread  bool                 `json:"unread"`  // this node is behind: nodes hold other records
 	Failed  []string             `json:"failed"`  // of the leave report
 	Alone   bool                 `json:"alone"`   // nobody could be told of the leave
+	Local   fakeLocal            `json:"local"`
 }
 
 type fakeNode struct {
 	Name   string            `json:"name"`
 	State  string            `json:"state"`
 	Labels map[string]string `json:"labels"`
+	Taints []string          `json:"taints"`
 	Seen   string            `json:"seen"` // how long ago
 }
 
@@ -61,6 +64,8 @@ type fakeState struct {
 	Since    string   `json:"since"`
 	Exit     *int     `json:"exit"`
 	OOM      bool     `json:"oom"`
+
+	Rendered []api.RenderedValue `json:"rendered"`
 }
 
 type fakeWhole struct {
@@ -142,6 +147,9 @@ func (f *fakeRing) daemonStatus(d fakeDaemon, node string) api.DaemonStatus {
 		if !listed {
 			continue
 		}
+		if node != "" {
+			row.Rendered = f.s.States[s.Name+"/"+n.Name].Rendered
+		}
 		if row.Placed {
 			s.Desired++
 			if row.Container != "" {
@@ -180,8 +188,12 @@ func (f *fakeRing) nodeDaemon(d fakeDaemon, n fakeNode) (api.NodeDaemon, bool) {
 	}
 	row := api.NodeDaemon{Node: n.Name, State: api.StateRunning, Ready: true, Revision: d.body.Revision, Generation: d.rec.Generation,
 		Digest: d.spec.Digest(), Container: d.rec.Key.Name, PID: 4242, Since: f.ago("2m30s"), StartedAt: f.ago("2m30s")}
+	said, labels, _ := f.said(n)
 	var why string
-	row.Placed, why = d.spec.Selects(spec.Node{Name: n.Name, Labels: n.Labels})
+	row.Placed, why = d.spec.Selects(spec.Node{Name: n.Name, Labels: labels})
+	if said.Draining {
+		row.Placed, why = false, "the node is drained"
+	}
 	if !row.Placed {
 		return api.NodeDaemon{Node: n.Name, State: api.StateExcluded, Reason: why}, true
 	}
@@ -208,8 +220,10 @@ func (f *fakeRing) nodeDaemon(d fakeDaemon, n fakeNode) (api.NodeDaemon, bool) {
 func (f *fakeRing) members() []api.Node {
 	var list []api.Node
 	for i, n := range f.s.Nodes {
+		said, labels, taints := f.said(n)
 		an := api.Node{Name: n.Name, ID: fakeID(n.Name).String(), State: n.State, Address: fmt.Sprintf("10.0.0.%d:7946", i+1),
-			Version: "0.1.0", Labels: n.Labels, Taints: []string{}, SpecDigest: f.root(), LastSeen: f.ago(n.Seen)}
+			Version: "0.1.0", Labels: labels, Taints: orEmpty(taints), Cordoned: said.Cordoned, Draining: said.Draining,
+			SpecDigest: f.root(), LastSeen: f.ago(n.Seen)}
 		for _, key := range f.set.Keys(record.KindDaemon) {
 			if d, ok := f.daemon(key.Name); ok {
 				if row, listed := f.nodeDaemon(d, n); listed && row.Placed {

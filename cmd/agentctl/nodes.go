@@ -17,9 +17,10 @@ func (a *app) nodesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "nodes", GroupID: groupNodes, Short: "List the nodes of the ring",
 		Long: `Lists the nodes of the ring as this node sees them: alive, suspect (does not
-answer at the moment), failed or left; how many of its daemons are ready; and
-the digest over the records that it holds, which is the same on all nodes once
-they agree. -o wide adds labels and taints.`,
+answer at the moment), failed or left, and whether they are cordoned or
+draining; how many of its daemons are ready; and the digest over the records
+that it holds, which is the same on all nodes once they agree. -o wide adds
+labels and taints.`,
 		Example: "  agentctl nodes -o wide", Args: noArgs, Annotations: formats("json", "name"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.nodes(cmd.Context()) },
 	}
@@ -94,11 +95,17 @@ func labelList(labels map[string]string) string {
 
 // nodeNotes says what to do about nodes that are gone.
 func nodeNotes(nodes []api.Node) []string {
-	var lines, failed []string
+	var lines, failed, closed []string
 	for _, n := range nodes {
 		if n.State == "failed" {
 			failed = append(failed, n.Name)
 		}
+		if n.Cordoned || n.Draining {
+			closed = append(closed, n.Name)
+		}
+	}
+	if len(closed) > 0 {
+		lines = append(lines, fmt.Sprintf("nothing new starts on %s; to take that back: agentctl uncordon %s", someOf(closed), closed[0]))
 	}
 	if len(failed) > 0 {
 		lines = append(lines, fmt.Sprintf("%s can't be reached; one that is gone for good: agentctl forget %s", someOf(failed), failed[0]))
@@ -112,14 +119,19 @@ func checkNode(ctx context.Context, c *api.Client, name string) error {
 	if err != nil {
 		return err
 	}
-	var known []string
-	for _, n := range list.Nodes {
-		known = append(known, n.Name)
-	}
-	if slices.Contains(known, name) {
+	if slices.ContainsFunc(list.Nodes, func(n api.Node) bool { return n.Name == name }) {
 		return nil
 	}
-	err = fmt.Errorf("there is no node %q in the ring", name)
+	return noNode(name, list.Nodes)
+}
+
+// noNode says that a name is not one of the ring's nodes.
+func noNode(name string, nodes []api.Node) error {
+	var known []string
+	for _, n := range nodes {
+		known = append(known, n.Name)
+	}
+	err := fmt.Errorf("there is no node %q in the ring", name)
 	if near := strict.Suggest(name, known); near != "" {
 		return withHint(err, "did you mean %s", near)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/spec"
 	"github.com/agentd/agentd/spec/record"
@@ -159,6 +160,17 @@ func placed(d spec.Daemon, n api.RosterNode) bool {
 	}
 	ok, _ := d.Selects(spec.Node{Name: n.Name, Address: host, Labels: n.Labels})
 	return ok
+}
+
+// welcome reports whether a node's taints, cordon and drain let a daemon start
+// there, and let one stay that runs.
+func welcome(d spec.Daemon, n api.RosterNode) (starts, stays bool) {
+	starts, stays = !n.Cordoned && !n.Draining, !n.Draining
+	for _, t := range d.Untolerated(config.NodeTaints(n.Taints)) {
+		starts = false
+		stays = stays && t.Effect != spec.NoExecute
+	}
+	return starts, stays
 }
 
 // candidates are the nodes that a new record may deal into lanes.

@@ -63,7 +63,10 @@ func (a *app) print(t *table) {
 // paint colours a state by its first word: green is well, yellow is on its
 // way, red needs somebody.
 func paint(state string) string {
-	word, _, _ := strings.Cut(state, " ")
+	word := state
+	if end := strings.IndexAny(state, " ,"); end >= 0 {
+		word = state[:end]
+	}
 	color := ""
 	switch word {
 	case "ok", "running", "completed", "alive":
