@@ -211,8 +211,16 @@ func TestExamplesAreValid(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := spec.Parse(src, f); err != nil {
+		ds, err := spec.Parse(src, f)
+		if err != nil {
 			t.Error(err)
+		}
+		for _, d := range ds {
+			for _, labels := range []map[string]string{{"role": "edge"}, {"datacenter": "b"}} {
+				if _, _, err := d.For(spec.Node{Name: "n", Address: "10.0.0.7", Labels: labels}); err != nil {
+					t.Errorf("%s on a node: %v", f, err)
+				}
+			}
 		}
 	}
 }
