@@ -50,8 +50,9 @@ func run(args []string, getenv func(string) string) error {
 	// From here on a container may depend on us.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE)
 	stdout, stderr := pipe(fdStdout, "stdout"), pipe(fdStderr, "stderr")
-	released := make(chan struct{}, 1)
-	go watch(os.Getppid(), []*os.File{stdout, stderr}, released)
+	terms, released := make(chan os.Signal, 1), make(chan struct{}, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	go watch(terms, os.Getppid(), []*os.File{stdout, stderr}, released)
 
 	o, err := logger.ParseArgs(args, getenv)
 	return errors.Join(err, logger.Run(logger.Config{
@@ -79,9 +80,7 @@ func ready() {
 // watch passes on the SIGTERMs that come from the shim when it has closed its
 // ends of the pipes. All others are ignored: as long as somebody can write,
 // somebody has to read.
-func watch(parent int, pipes []*os.File, released chan<- struct{}) {
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
+func watch(terms <-chan os.Signal, parent int, pipes []*os.File, released chan<- struct{}) {
 	for range terms {
 		if os.Getppid() != parent || slices.ContainsFunc(pipes, func(p *os.File) bool { return logger.Holds(parent, p) }) {
 			continue // without a shim nobody waits for us: the end of the pipes comes by itself
