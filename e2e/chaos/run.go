@@ -190,7 +190,8 @@ func (r *run) round(ctx context.Context, before Census) error {
 			return nil
 		}
 	}
-	took, err := r.converged(ctx, r.calm())
+	last := r.calm()
+	took, err := r.converged(ctx, last)
 	if err != nil {
 		r.res.Failures = append(r.res.Failures, fmt.Sprintf("after fault %d of the schedule: %v", r.res.Scheduled, err))
 		return nil
@@ -202,9 +203,12 @@ func (r *run) round(ctx context.Context, before Census) error {
 	calm := Calm{Took: took, Floor: floor}
 	r.res.Calms = append(r.res.Calms, calm)
 	r.cfg.Log("%d faults (%d of the schedule): converged after %v", r.res.Total, r.res.Scheduled, took.Round(time.Millisecond))
+	if took > convergeLimit*2/3 {
+		r.cfg.Log("that is long; the agent's log since the last fault, %s:\n%s", last.UTC().Format(clock), r.logSince(last))
+	}
 	if took > calm.Bound() {
-		r.res.Failures = append(r.res.Failures, fmt.Sprintf("after fault %d of the schedule: converged %v after the last, may take %v; the agent's log:\n%s",
-			r.res.Scheduled, took.Round(time.Millisecond), calm.Bound().Round(time.Millisecond), tail(filepath.Join(r.dir, "agent.log"), 60)))
+		r.res.Failures = append(r.res.Failures, fmt.Sprintf("after fault %d of the schedule: converged %v after the last, may take %v",
+			r.res.Scheduled, took.Round(time.Millisecond), calm.Bound().Round(time.Millisecond)))
 	}
 	r.matches(ctx, fmt.Sprintf("after fault %d of the schedule", r.res.Scheduled), before)
 	touched, err := r.foreignTouched(ctx)
@@ -297,6 +301,23 @@ func (r *run) matches(ctx context.Context, when string, want Census) {
 	if err != nil {
 		r.res.Failures = append(r.res.Failures, when+": left behind or lost: "+err.Error())
 	}
+}
+
+const clock = "2006-01-02T15:04:05.000"
+
+// logSince is what the agent logged from a time on.
+func (r *run) logSince(since time.Time) string {
+	b, err := os.ReadFile(filepath.Join(r.dir, "agent.log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	from := "time=" + since.UTC().Format(clock)
+	i := slices.IndexFunc(lines, func(l string) bool { return l >= from })
+	if i < 0 {
+		return "nothing"
+	}
+	return strings.Join(lines[i:min(len(lines), i+80)], "\n")
 }
 
 func tail(path string, lines int) string {

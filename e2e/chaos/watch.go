@@ -55,6 +55,10 @@ const (
 	forgetAfter = 500 * time.Millisecond
 )
 
+// probeArgs end the command line of what probes run inside the containers, with
+// the environment of their programs. They are no copies.
+var probeArgs = []byte("\x00--version\x00")
+
 // Run watches until ctx ends. It takes a thread of its own, which goes before
 // others on a busy machine, so that it does not miss what it is there for; the
 // thread ends with it.
@@ -113,9 +117,12 @@ func (w *Watcher) look(foreign map[int]bool) (map[string][]Copy, error) {
 			continue // it ended
 		}
 		name, revision, ours := w.mark(env)
+		args, err := os.ReadFile("/proc/" + n + "/cmdline")
 		if !ours {
-			args, err := os.ReadFile("/proc/" + n + "/cmdline")
 			foreign[pid] = err == nil && len(args) > 0 && !becomes(args)
+			continue
+		}
+		if bytes.HasSuffix(args, probeArgs) {
 			continue
 		}
 		p, err := lab.ReadProc(pid)

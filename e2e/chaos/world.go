@@ -20,7 +20,7 @@ import (
 type world struct {
 	dir, namespace, id string
 	image              string // reference of the daemons' image
-	program            string // of the agent
+	program, logger    string // of the agent, and agentd-log
 	server             *lab.Containerd
 	proxy              *Proxy
 	watcher            *Watcher
@@ -40,10 +40,11 @@ type world struct {
 
 // wanted are the daemons, in what tells them apart for a supervisor: one that
 // ends when told to, one that does not, one with files, a volume and limits,
-// one whose processes would outlive their init.
+// one whose processes would outlive their init, some with probes.
 const wanted = `
 [[daemon]]
 name = "plain"
+health.readiness = { exec = ["/testd", "--version"], interval = "300ms" }
 [[daemon]]
 name = "stubborn"
 args = ["--ignore-term"]
@@ -56,6 +57,7 @@ resources = { memory = "256MiB", pids = 100 }
 [[daemon]]
 name = "hostpid"
 pid = "host"
+health.liveness = { exec = ["/testd", "--version"], interval = "500ms", timeout = "3s" }
 [[daemon]]
 name = "neighbour"
 read_only = true
@@ -97,14 +99,16 @@ func (w *world) data() string { return filepath.Join(w.dir, "data") }
 func newWorld(ctx context.Context, cfg Config) (*world, error) {
 	w := &world{
 		dir: cfg.Dir, namespace: lab.TestNamespace(), id: filepath.Base(cfg.Dir), image: lab.TestImageRef,
-		daemons: wantedNames, revision: 1, program: filepath.Join(cfg.Dir, "agent"),
+		daemons: wantedNames, revision: 1,
+		program: filepath.Join(cfg.Dir, "agent"), logger: filepath.Join(cfg.Dir, "agentd-log"),
 	}
 	if err := os.MkdirAll(w.data(), 0o755); err != nil {
 		return nil, err
 	}
-	build := []string{"go", "build", "-buildvcs=false", "-o", w.program, "github.com/agentd/agentd/e2e/chaos/agent"}
-	if _, err := lab.Must(ctx, build...); err != nil {
-		return nil, err
+	for program, source := range map[string]string{w.program: "e2e/chaos/agent", w.logger: "cmd/agentd-log"} {
+		if _, err := lab.Must(ctx, "go", "build", "-buildvcs=false", "-o", program, "github.com/agentd/agentd/"+source); err != nil {
+			return nil, err
+		}
 	}
 	archive := filepath.Join(w.dir, "images.tar")
 	if _, err := lab.TestImage(ctx, archive); err != nil {
@@ -198,7 +202,7 @@ func (w *world) startAgentLocked() error {
 	p, err := lab.StartProcess(lab.ProcessConfig{
 		ID: w.id, Log: filepath.Join(w.dir, "agent.log"),
 		Args: []string{w.program, "-address", filepath.Join(w.dir, "p.sock"), "-namespace", w.namespace,
-			"-state", filepath.Join(w.server.Dir, "state"), "-data", w.data()},
+			"-state", filepath.Join(w.server.Dir, "state"), "-data", w.data(), "-logger", w.logger},
 	})
 	if err != nil {
 		return err

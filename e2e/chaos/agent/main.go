@@ -19,6 +19,7 @@ import (
 
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/runtime/containerd"
+	"github.com/agentd/agentd/runtime/logger"
 	"github.com/agentd/agentd/spec"
 )
 
@@ -43,6 +44,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	address := fs.String("address", "", "containerd's `socket`")
 	namespace := fs.String("namespace", "", "containerd `namespace`")
 	state := fs.String("state", "", "containerd's state `folder`")
+	program := fs.String("logger", "", "`path` of agentd-log")
 	data := fs.String("data", "", "`folder` of the agent's own; wanted.json in it says what shall run")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -62,6 +64,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	s := supervise.New(supervise.Config{
 		Node: spec.Node{Name: "chaos"}, Runtime: rt, DataDir: *data, Log: log,
 		LogPath: func(d string) string { return filepath.Join(*data, "logs", d+".log") },
+		LogURI:  func(d string) string { return logURI(log, *program, *data, d) },
 		Changed: func() {
 			select {
 			case changed <- struct{}{}:
@@ -75,6 +78,20 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	err = follow(ctx, s, *data, changed)
 	cancel()
 	return errors.Join(err, <-done)
+}
+
+// logURI sends output through the logger, except for one daemon, whose shim
+// writes the file itself.
+func logURI(log *slog.Logger, program, data, daemon string) string {
+	if daemon == "neighbour" {
+		return ""
+	}
+	o := logger.Options{Daemon: daemon, Sink: logger.SinkFile, Path: filepath.Join(data, "logs", daemon+".log")}
+	uri, err := o.URI(program)
+	if err != nil {
+		log.Error("no logger", "daemon", daemon, "err", err)
+	}
+	return uri
 }
 
 // follow hands the supervisor what the file says, whenever that changes, and
