@@ -13,22 +13,25 @@ import (
 // no key depend on nothing. The answer depends on nothing but deps.
 func Cycle(deps map[string][]string) []string {
 	done := map[string]bool{} // leads into no circle
+	at := map[string]int{}    // place in the path, from 1
 	var path []string
 	var visit func(name string) []string
 	visit = func(name string) []string {
-		if i := slices.Index(path, name); i >= 0 {
-			return append(slices.Clone(path[i:]), name)
+		if i := at[name]; i > 0 {
+			return append(slices.Clone(path[i-1:]), name)
 		}
 		if done[name] {
 			return nil
 		}
 		path = append(path, name)
+		at[name] = len(path)
 		for _, next := range deps[name] {
 			if circle := visit(next); circle != nil {
 				return circle
 			}
 		}
 		path = path[:len(path)-1]
+		delete(at, name)
 		done[name] = true
 		return nil
 	}

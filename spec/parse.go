@@ -226,6 +226,11 @@ func (c checker) fail(path, msg, hint string) {
 	}
 }
 
+// unknown adds a problem with what a newer version may take.
+func (c checker) unknown(path, msg, hint string) {
+	c.t.Problem(strict.Error{Path: c.at(path), Msg: msg, Hint: hint, Kind: strict.Unknown})
+}
+
 func (c checker) failf(path, format string, args ...any) {
 	c.fail(path, fmt.Sprintf(format, args...), "")
 }

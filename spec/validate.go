@@ -318,13 +318,13 @@ func (c checker) texts(d Daemon) Daemon {
 			return s
 		}
 		if !templated {
-			c.fail(at, "is the same on every node and takes no {{ … }}", "")
+			c.unknown(at, "is the same on every node and takes no {{ … }}", "")
 			c.told[at] = true
 			return s
 		}
 		out, problems := expand(s, sample)
 		for _, p := range problems {
-			c.fail(at, p.msg, p.hint)
+			c.unknown(at, p.msg, p.hint)
 		}
 		if c.told[at] = len(problems) > 0; c.told[at] {
 			return s
