@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,6 +26,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/agent/events"
+	"github.com/agentd/agentd/agent/logs"
 	"github.com/agentd/agentd/agent/policy"
 	"github.com/agentd/agentd/agent/store"
 	"github.com/agentd/agentd/agent/supervise"
@@ -34,7 +35,6 @@ import (
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/gossip/peer"
 	"github.com/agentd/agentd/runtime"
-	"github.com/agentd/agentd/spec"
 	"github.com/agentd/agentd/spec/record"
 )
 
@@ -51,8 +51,11 @@ type Config struct {
 	Runtime runtime.Runtime // owned by the agent: closed when Run returns
 	Log     *slog.Logger
 	Ready   func(status string) // called once the socket answers; may be nil
-	// Rotate bounds a container's log file; see supervise.Config.
+	// Rotate bounds a container's log file, LogURI says where its output goes
+	// instead ("" for the file), and Logs reads it; see supervise.Config.
 	Rotate func(path string, maxSize int64, maxFiles int) error
+	LogURI func(daemon, path string) string
+	Logs   logs.Reader
 }
 
 // Agent is one node.
@@ -79,18 +82,24 @@ type Agent struct {
 	super     *supervise.Supervisor
 	api       *api.Server
 
-	metrics *prometheus.Registry
+	metrics    *prometheus.Registry
+	eventCount *prometheus.CounterVec
+	events     *events.Log
+	logs       logs.Reader
 
 	wake chan struct{}
 	left atomic.Bool // this node left its ring
 	fed  atomic.Bool // the supervisor may be told what is wanted
 
 	told      statement         // owned by the loop: what was said last
+	isolated  time.Time         // owned by the loop: since when nobody else is reached
+	members   []gossip.Member   // owned by the loop: as seen last
 	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed
 
 	mu    sync.Mutex
 	notes []string     // guarded by mu: what an operator should know, for status
 	view  []daemonView // guarded by mu: the record set as decided last
+	self  self         // guarded by mu: labels, taints and so on as followed last
 }
 
 // New opens everything that can fail before anything starts: it takes the node
@@ -101,6 +110,9 @@ func New(c Config) (_ *Agent, err error) {
 		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log, ready: c.Ready,
 		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1),
 	}
+	a.eventCount = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "agentd_events_total", Help: "Events on this node since this agentd began, by type; see agentctl events.",
+	}, []string{"type"})
 	a.metrics = a.registry()
 	defer func() {
 		if err != nil {
@@ -111,6 +123,10 @@ func New(c Config) (_ *Agent, err error) {
 		return nil, fmt.Errorf("create data_dir: %w", err)
 	}
 	if a.lock, err = supervise.Lock(a.cfg.Node.DataDir, a.cfg.Runtime.Address, a.cfg.Runtime.Namespace); err != nil {
+		return nil, err
+	}
+	a.events, err = events.Open(events.Config{Dir: filepath.Join(a.cfg.Node.DataDir, "events"), Node: a.cfg.Node.Name, Log: a.log})
+	if err != nil {
 		return nil, err
 	}
 	if err := a.openKeys(); err != nil {
@@ -181,24 +197,23 @@ func (a *Agent) openSupervisor(c Config) error {
 	if err != nil {
 		return err
 	}
-	logs := filepath.Join(a.cfg.Node.DataDir, "logs")
+	a.logs = c.Logs
+	if a.logs == nil {
+		a.logs = logs.Files{Path: a.logPath}
+	}
 	a.super = supervise.New(supervise.Config{
-		Node: a.node(), Runtime: a.runtime, Policy: pol, DataDir: a.cfg.Node.DataDir,
-		LogPath: func(daemon string) string { return filepath.Join(logs, daemon+".log") },
-		Log:     a.log, Changed: a.poke, Left: a.left.Load(),
+		Node: ownSelf(a.cfg.Node, a.version, a.cfg.Ring.Advertise, record.NodeBody{}).node, Runtime: a.runtime, Policy: pol, DataDir: a.cfg.Node.DataDir,
+		LogPath: a.logPath, LastOutput: a.lastOutput, Event: a.happened,
+		LogURI: func(daemon string) string {
+			if c.LogURI == nil {
+				return ""
+			}
+			return c.LogURI(daemon, a.logPath(daemon))
+		},
+		Log: a.log, Changed: a.poke, Left: a.left.Load(),
 		LogMaxSize: int64(a.cfg.Log.MaxSize), LogMaxFiles: a.cfg.Log.MaxFiles, Rotate: c.Rotate,
 	})
 	return nil
-}
-
-// node is this node as selectors and values see it.
-func (a *Agent) node() spec.Node {
-	labels := config.NodeLabels(a.cfg.Node, a.version)
-	host, _, err := net.SplitHostPort(a.cfg.Ring.Advertise)
-	if err != nil {
-		host = a.cfg.Ring.Advertise
-	}
-	return spec.Node{Name: a.cfg.Node.Name, Address: host, Labels: labels}
 }
 
 // Run runs the node until ctx ends. Containers go on after it.
@@ -212,6 +227,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.server.Run(ctx) })
 	g.Go(func() error { return a.super.Run(ctx) })
 	g.Go(func() error { return a.ring.Run(ctx) })
+	g.Go(func() error { return a.events.Run(ctx) })
 	g.Go(func() error { return a.loop(ctx) })
 	g.Go(func() error { return a.serveMetrics(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -291,6 +307,7 @@ func (a *Agent) heardFromRing() bool {
 
 // look decides what is wanted and tells the supervisor.
 func (a *Agent) look() {
+	a.knowSelf()
 	entries := a.store.List(record.KindDaemon)
 	views := make([]daemonView, 0, len(entries))
 	wants := make([]supervise.Desired, 0, len(entries))
@@ -306,8 +323,23 @@ func (a *Agent) look() {
 		views, wants = append(views, d.view), append(wants, d.want)
 	}
 	a.mu.Lock()
+	before := a.view
 	a.view = views
 	a.mu.Unlock()
+	if before != nil { // what is there at the start is not news
+		for _, e := range applied(before, views) {
+			a.emit(e)
+		}
+	}
+	members := a.ring.Members()
+	for _, e := range news(a.members, members, a.cfg.Node.Name) {
+		a.emit(e)
+	}
+	a.members = members
+	if since := isolatedSince(a.isolated, time.Now(), a.cfg.Node.Name, members); !since.Equal(a.isolated) {
+		a.isolated = since
+		a.super.SetIsolated(since)
+	}
 	if act {
 		a.super.Set(wants)
 	}

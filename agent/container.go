@@ -88,6 +88,14 @@ func containerProblem(err error) error {
 	return err
 }
 
+// Restart stops a daemon's container and has it started again.
+func (a *Agent) Restart(ctx context.Context, name string) error {
+	if _, err := a.report(name); err != nil {
+		return err
+	}
+	return containerProblem(a.super.Restart(ctx, name))
+}
+
 // Top measures this node's containers, all at once.
 func (a *Agent) Top(ctx context.Context) (api.Top, error) {
 	out := api.Top{Schema: api.Schema, Node: a.cfg.Node.Name, Daemons: []api.TopDaemon{}}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -118,6 +119,7 @@ func understand(r record.Record) (daemonView, error) {
 		return v, fmt.Errorf("generation %d names itself %q in its body", r.Generation, d.Name)
 	}
 	v.spec, v.digest, v.revision = d, d.Digest(), body.Revision
+	v.varies = len(d.Overrides) > 0 || bytes.Contains(body.Spec, []byte("{{"))
 	return v, nil
 }
 

@@ -158,9 +158,12 @@ func nextPort(seed string) string {
 // tell says in a signed statement what this node holds and runs.
 func (a *Agent) tell() {
 	rows := a.super.Reports()
+	a.mu.Lock()
+	me := a.self
+	a.mu.Unlock()
 	s := statement{
 		Schema: 1, At: time.Now().UTC(), Version: a.version, Address: a.ring.Self().Addr,
-		Labels: a.node().Labels, Root: a.store.Root().String(), Left: a.left.Load(), StartedAt: a.started.UTC(),
+		Labels: me.node.Labels, Taints: me.taints, Cordoned: me.cordoned, Draining: me.draining, Root: a.store.Root().String(), Left: a.left.Load(), StartedAt: a.started.UTC(),
 	}
 	observed := map[string]uint64{}
 	a.mu.Lock()
@@ -266,4 +269,26 @@ func (a *Agent) snapshot() view {
 		v.notes = append(v.notes, fmt.Sprintf("a peer holds a record (%s) that is refused here: %s", r.Digest.Short(), r.Reason))
 	}
 	return v
+}
+
+// isolatedSince says since when this node reaches no other one, though there
+// are others; zero when it does, or never had any. Pure.
+func isolatedSince(was time.Time, now time.Time, self string, members []gossip.Member) time.Time {
+	others := false
+	for _, m := range members {
+		switch {
+		case m.Name == self || m.State == gossip.Left:
+		case m.State == gossip.Failed:
+			others = true
+		default:
+			return time.Time{}
+		}
+	}
+	switch {
+	case !others:
+		return time.Time{}
+	case was.IsZero():
+		return now
+	}
+	return was
 }

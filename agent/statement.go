@@ -27,6 +27,9 @@ type statement struct {
 	Version   string            `json:"version"`
 	Address   string            `json:"address"`
 	Labels    map[string]string `json:"labels,omitempty"`
+	Taints    []string          `json:"taints,omitempty"`
+	Cordoned  bool              `json:"cordoned,omitempty"`
+	Draining  bool              `json:"draining,omitempty"`
 	Root      string            `json:"root"` // hash over all records held, hex
 	Left      bool              `json:"left,omitempty"`
 	StartedAt time.Time         `json:"started_at"`

@@ -36,6 +36,7 @@ type daemonView struct {
 	author     string
 	created    time.Time
 	deleted    bool
+	varies     bool   // it has overrides or templates: nodes differ in what they run
 	conflict   string // who wrote what, when two records compete
 	problem    string // why this node can't read the newest record
 }
@@ -53,6 +54,9 @@ func (v view) status(q api.StatusQuery) api.Status {
 		}
 		if q.Node != "" {
 			s.Nodes = slices.DeleteFunc(s.Nodes, func(n api.NodeDaemon) bool { return n.Node != q.Node })
+			for i := range s.Nodes {
+				s.Nodes[i].Rendered = v.renderedOn(d, q.Node)
+			}
 		}
 		out.Daemons = append(out.Daemons, s)
 	}
@@ -91,6 +95,7 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 	}
 	var moving, failed []string // names
 	var unread []string         // alive nodes that haven't said anything of it yet
+	updated := map[string]bool{}
 	for _, m := range v.members {
 		n, listed := v.node(d, m)
 		if !listed {
@@ -121,10 +126,9 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 		}
 		if has {
 			out.Current++
-			if n.Digest == d.digest {
-				out.Updated++
-			}
-		} else if n.State == api.StateCompleted && n.Digest == d.digest {
+		}
+		if (has || n.State == api.StateCompleted) && n.Digest == d.digest {
+			updated[n.Node] = true
 			out.Updated++
 		}
 		if n.Ready {
@@ -136,12 +140,12 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 			moving = append(moving, n.Node)
 		}
 	}
-	out.State, out.Reason = judge(d, out, moving, unread, failed)
+	out.State, out.Reason = judge(d, out, updated, moving, unread, failed)
 	return out
 }
 
 // judge names the daemon's state, and why.
-func judge(d daemonView, s api.DaemonStatus, moving, unread, failed []string) (state, reason string) {
+func judge(d daemonView, s api.DaemonStatus, updated map[string]bool, moving, unread, failed []string) (state, reason string) {
 	if d.deleted {
 		if len(moving) > 0 {
 			return api.DaemonDeleting, "still stopping on " + names(moving)
@@ -162,7 +166,7 @@ func judge(d daemonView, s api.DaemonStatus, moving, unread, failed []string) (s
 	}
 	bad := make([]string, 0, 4)
 	for _, n := range s.Nodes {
-		if n.Placed && (!n.Ready || n.Digest != d.digest) {
+		if n.Placed && (!n.Ready || !updated[n.Node]) {
 			bad = append(bad, n.Node)
 		}
 	}
@@ -176,47 +180,6 @@ func judge(d daemonView, s api.DaemonStatus, moving, unread, failed []string) (s
 	return api.DaemonDegraded, firstReason(s, bad)
 }
 
-// node says what is known of d on m. A node that left is not listed, unless
-// it still holds a container.
-func (v view) node(d daemonView, m gossip.Member) (api.NodeDaemon, bool) {
-	said, heard := v.said[m.Name]
-	row, has := said.row(d.name)
-	n := row.node(m.Name, said.At)
-	if m.State == gossip.Left || said.Left {
-		n.Placed, n.Ready = false, false
-		if row.Container == "" {
-			return n, false
-		}
-		n.Reason = "the node left the ring"
-		return n, true
-	}
-	if d.deleted {
-		n.Placed, n.Ready = false, false
-		return n, has && row.Container != ""
-	}
-	if !has || row.Observed < d.generation {
-		// The node has not seen this generation yet: say where it belongs by
-		// its labels, and keep what it last said of its container.
-		placed, why := d.spec.Selects(spec.Node{Name: m.Name, Address: m.Addr, Labels: said.Labels})
-		n.Placed = placed
-		switch {
-		case !heard:
-			n.State, n.Reason = api.StateUnknown, "has not reported yet"
-		case placed && !has:
-			n.State, n.Reason = api.StateWaiting, "has not reported on this daemon yet"
-		case placed:
-			n.Reason = fmt.Sprintf("generation %d has not reached it yet", d.generation)
-		case row.Container == "":
-			n.State, n.Reason = api.StateExcluded, why
-		}
-	}
-	if m.State == gossip.Failed {
-		n.State, n.Ready = api.StateUnknown, false
-		n.Reason = "not reachable for " + age(v.now.Sub(m.Since))
-	}
-	return n, true
-}
-
 // nodes answers GET /v1/nodes.
 func (v view) nodes() api.Nodes {
 	out := api.Nodes{Schema: api.Schema, Nodes: []api.Node{}}
@@ -224,10 +187,13 @@ func (v view) nodes() api.Nodes {
 		said := v.said[m.Name]
 		n := api.Node{
 			Name: m.Name, ID: m.ID.String(), State: string(m.State), Address: m.Addr, Version: m.Version,
-			Labels: said.Labels, Taints: []string{}, SpecDigest: short(said.Root), LastSeen: timePtr(m.LastSeen),
+			Labels: said.Labels, Taints: said.Taints, Cordoned: said.Cordoned, Draining: said.Draining, SpecDigest: short(said.Root), LastSeen: timePtr(m.LastSeen),
 		}
 		if n.Labels == nil {
 			n.Labels = map[string]string{}
+		}
+		if n.Taints == nil {
+			n.Taints = []string{}
 		}
 		if said.Left && m.State != gossip.Failed {
 			n.State = string(gossip.Left)

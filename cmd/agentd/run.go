@@ -18,7 +18,6 @@ import (
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/runtime/containerd"
-	"github.com/agentd/agentd/runtime/logfile"
 )
 
 // Version and Commit are set by the linker.
@@ -97,13 +96,12 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(agent.Config{
+	c := agent.Config{
 		Config: loaded, Version: version, Commit: commitOf(), Runtime: rt, Log: log,
-		Rotate: func(path string, size int64, files int) error {
-			return logfile.Rotate(path, logfile.Limits{MaxSize: size, MaxFiles: files})
-		},
 		Ready: func(status string) { notify(log, daemon.SdNotifyReady+"\nSTATUS="+status) },
-	})
+	}
+	wireOutput(&c, cfg, log)
+	a, err := agent.New(c)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/agentd/agentd/agent"
+	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/agent/logs"
+	"github.com/agentd/agentd/runtime/logfile"
+	"github.com/agentd/agentd/runtime/logger"
+)
+
+// wireOutput decides where containers write and who reads it: to a logger of
+// their own, or, where its program is not installed, to a file that containerd
+// appends to and agentd rotates.
+func wireOutput(c *agent.Config, cfg config.Config, log *slog.Logger) {
+	self, err := os.Executable()
+	if err != nil {
+		self = "" // the installed place is left to look at
+	}
+	program, err := logger.Find(self)
+	if err != nil {
+		log.Warn("containers write to plain files", "reason", err)
+		c.Rotate = func(path string, size int64, files int) error {
+			return logfile.Rotate(path, logfile.Limits{MaxSize: size, MaxFiles: files})
+		}
+		return
+	}
+	sink := cfg.Log.ContainerLogs(config.JournalSocket)
+	if sink == logger.SinkJournald {
+		c.Logs = logs.Journal{Namespace: cfg.Runtime.Namespace}
+	}
+	c.LogURI = func(daemon, path string) string {
+		uri, err := logger.Options{
+			Daemon: daemon, Sink: sink, Path: path, MaxSize: int64(cfg.Log.MaxSize), MaxFiles: cfg.Log.MaxFiles,
+		}.URI(program)
+		if err != nil {
+			log.Warn("container writes to a plain file", "daemon", daemon, "reason", err)
+			return ""
+		}
+		return uri
+	}
+}
