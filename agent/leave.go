@@ -97,7 +97,7 @@ func (a *Agent) Rejoin(_ context.Context, addrs []string) error {
 	}
 	a.left.Store(false)
 	a.super.Resume()
-	a.ring.Rejoin()
+	a.ring.Rejoin(addrs...)
 	a.poke()
 	return nil
 }

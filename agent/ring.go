@@ -31,7 +31,7 @@ func (a *Agent) openRing() (err error) {
 	}
 	count, rebooted, err := nextBoot(dir)
 	if err != nil {
-		return err
+		a.note("this start could not be written down: %v", err)
 	}
 	// Only a machine that was off can have missed what its ring decided while
 	// nothing ran here.

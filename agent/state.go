@@ -36,7 +36,10 @@ func bindRing(dir string, id record.RingID) error {
 		return fmt.Errorf("read the ring of data_dir: %w", err)
 	}
 	have := strings.TrimSpace(string(b))
-	if have == "" || have == id.String() {
+	if have == id.String() {
+		return nil // nothing to write: a full disk must not keep daemons from starting
+	}
+	if have == "" {
 		return durable.WriteFile(path, []byte(id.String()+"\n"), 0o640)
 	}
 	return &hintError{
@@ -63,11 +66,13 @@ type boot struct {
 
 // nextBoot counts this start and reports whether the machine itself was booted
 // since the last one. A first start is no reboot: there is nothing old to start.
+// A count that could not be written down is an error, and good for this start
+// all the same: peers that remember a larger one are gone beyond.
 func nextBoot(dir string) (b boot, rebooted bool, err error) {
 	path := filepath.Join(dir, bootFile)
 	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return boot{}, false, fmt.Errorf("read the boot counter: %w", err)
+		return boot{Count: 1}, true, fmt.Errorf("read the boot counter: %w", err)
 	}
 	var last boot
 	if len(raw) > 0 && json.Unmarshal(raw, &last) != nil {
@@ -128,10 +133,10 @@ func readForgotten(dir string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read forgotten nodes: %w", err)
 	}
-	if json.Unmarshal(raw, &out) != nil {
-		return map[string]string{}, nil // following a word twice is harmless enough
+	if !json.Valid(raw) {
+		return out, nil // following a word twice is harmless enough
 	}
-	return out, nil
+	return out, json.Unmarshal(raw, &out)
 }
 
 func writeForgotten(dir string, m map[string]string) error {

@@ -3,18 +3,20 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/gossip"
 )
 
 // Limits on what is believed of another node's statement, so that a rogue
 // member can waste neither memory nor an operator's screen.
 const (
-	maxStatement     = 256 << 10 // bytes
-	maxStatementRows = 1024      // daemons
-	maxReason        = 1024      // bytes of one reason
+	maxStatement     = gossip.MaxStatementBody // bytes
+	maxStatementRows = 1024                    // daemons
+	maxReason        = 1024                    // bytes of one reason
 	maxReasons       = 16
 )
 
@@ -84,7 +86,27 @@ func decodeStatement(b []byte) (statement, error) {
 	return s, nil
 }
 
-func (s statement) encode() ([]byte, error) { return json.Marshal(s) }
+// encode returns the statement's bytes. One that names more than fits gives up
+// words before it gives up facts: the lesser reasons, then all of them.
+func (s statement) encode() ([]byte, error) {
+	b, err := json.Marshal(s)
+	for _, shorten := range []func(*statementDaemon){
+		func(d *statementDaemon) { d.Reasons = nil },
+		func(d *statementDaemon) { d.Reason = clip(d.Reason, 40) },
+		func(d *statementDaemon) { d.Reason, d.ImageDigest = "", "" },
+	} {
+		if err != nil || len(b) <= maxStatement {
+			break
+		}
+		rows := slices.Clone(s.Daemons)
+		for i := range rows {
+			shorten(&rows[i])
+		}
+		s.Daemons = rows
+		b, err = json.Marshal(s)
+	}
+	return b, err
+}
 
 // row returns what the statement says of a daemon.
 func (s statement) row(name string) (statementDaemon, bool) {

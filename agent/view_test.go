@@ -250,3 +250,26 @@ func FuzzDecodeStatement(f *testing.F) {
 		}
 	})
 }
+
+// A node with more daemons than fit into one statement gives up words, not facts.
+func TestLargeStatementsKeepTheFacts(t *testing.T) {
+	var s statement
+	for range 150 {
+		d := running("new")
+		for range maxReasons {
+			d.Reasons = append(d.Reasons, "a reason in words that takes its place")
+		}
+		s.Daemons = append(s.Daemons, d)
+	}
+	b, err := s.encode()
+	if err != nil || len(b) > maxStatement {
+		t.Fatalf("%d bytes, %v", len(b), err)
+	}
+	got, err := decodeStatement(b)
+	if err != nil || len(got.Daemons) != 150 || !got.Daemons[149].Ready || got.Daemons[149].Digest != "new" {
+		t.Fatalf("facts are lost: %v", err)
+	}
+	if len(s.Daemons[0].Reasons) != maxReasons {
+		t.Fatal("the original was shortened")
+	}
+}

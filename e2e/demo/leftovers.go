@@ -95,7 +95,7 @@ func leftBehind(before, after lab.Snapshot, dir string) []string {
 			ours = ours || strings.Contains(what, exporterProgram)
 		case "file":
 			ours = ours || strings.HasPrefix(what, "/opt/containerd") ||
-				(strings.HasPrefix(what, "/run/containerd") || what == "/run/netns") && unused(what)
+				(strings.HasPrefix(what, "/run/containerd") || strings.HasPrefix(what, "/run/agentd") || what == "/run/netns") && unused(what)
 		case "cgroup":
 			ours = ours || filepath.Base(what) == "agentd" && len(below(what)) == 0
 		}

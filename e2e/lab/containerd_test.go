@@ -84,7 +84,7 @@ func TestContainerd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := after.Since(before).Only(ns, dir, "one"); len(left) > 0 {
+	if left := after.Since(before).Only(ns, dir); len(left) > 0 {
 		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
 	}
 }

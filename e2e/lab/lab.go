@@ -32,7 +32,8 @@ type Lab struct {
 }
 
 // runFolders are what containerd and runc make below /run and leave empty.
-var runFolders = []string{shimSockets, fifoFolder, runcState, "/run/containerd", "/run/runc"}
+// agentd keeps locks there.
+var runFolders = []string{shimSockets, fifoFolder, runcState, "/run/containerd", "/run/runc", agentLocks, "/run/agentd"}
 
 // New makes the switch and the lab's folder.
 func New(ctx context.Context, cfg Config) (*Lab, error) {
@@ -152,7 +153,7 @@ func Sweep(id, dir string) error {
 	nodes, err := filepath.Glob(filepath.Join(dir, "*", "c"))
 	errs = append(errs, err)
 	for _, c := range nodes {
-		errs = append(errs, SweepContainerd(c))
+		errs = append(errs, SweepContainerd(c), removeLock(c, id+"-"+filepath.Base(filepath.Dir(c))))
 	}
 	errs = append(errs, sweepNamespaces(ctx, id))
 	inside := netnsInodes(id)

@@ -33,7 +33,8 @@ func TakeSnapshot() (Snapshot, error) {
 	}
 	for _, glob := range []string{
 		"/run/netns/*", "/sys/class/net/*", "/tmp/*", "/var/tmp/*", "/dev/shm/*", "/opt/*", "/run/*",
-		"/run/containerd/*", "/run/containerd/*/*", "/run/containerd/*/*/*", "/var/lib/containerd", "/var/lib/agentd", "/etc/agentd",
+		"/run/containerd/*", "/run/containerd/*/*", "/run/containerd/*/*/*", "/run/agentd/*", "/run/agentd/*/*",
+		"/var/lib/containerd", "/var/lib/agentd", "/etc/agentd",
 		"/var/run/nri", "/etc/cni", "/etc/containerd",
 	} {
 		found, err := filepath.Glob(glob)

@@ -15,11 +15,12 @@ import (
 	"time"
 )
 
-// Where containerd and runc keep what is not below a daemon's own folders.
+// Where containerd, runc and agentd keep what is not below a daemon's own folders.
 const (
 	shimSockets = "/run/containerd/s"
 	runcState   = "/run/containerd/runc"
 	fifoFolder  = "/run/containerd/fifo"
+	agentLocks  = "/run/agentd/locks"
 )
 
 // task is one container that a private containerd may have left behind.
@@ -182,6 +183,17 @@ func removeCgroup(top string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeLock removes the lock that agentd keeps on the containers of a
+// namespace: it never does so itself, since somebody may be waiting for it. The
+// name is agent/supervise's: a hash of socket and namespace.
+func removeLock(containerd, namespace string) error {
+	if real, err := filepath.EvalSymlinks(containerd); err == nil {
+		containerd = real
+	}
+	sum := sha256.Sum256([]byte(filepath.Join(containerd, "c.sock") + "\x00" + namespace))
+	return removeFile(filepath.Join(agentLocks, fmt.Sprintf("%x.lock", sum[:12])))
 }
 
 // Mounts lists mount points, in the order they were made.

@@ -24,13 +24,18 @@ var (
 	ErrWrongPeer = errors.New("is another node")
 	// ErrBusy: the peer has too much to do; ask another.
 	ErrBusy = errors.New("is busy")
-	// ErrNotFound: the peer does not have it.
-	ErrNotFound = errors.New("does not have it")
+	// ErrNotFound: the peer does not have it; it is gossip's word for that too.
+	ErrNotFound error = notFound{}
 	// ErrRefused: the peer verified what it was given and does not take it.
 	ErrRefused = errors.New("refused it")
 	// ErrProtocol: the peer's answer, or our request in its eyes, makes no sense.
 	ErrProtocol = errors.New("sent what makes no sense")
 )
+
+type notFound struct{}
+
+func (notFound) Error() string        { return "does not have it" }
+func (notFound) Is(target error) bool { return target == gossip.ErrNotHere }
 
 // NameConflict says that two keys claim one node name.
 type NameConflict struct {

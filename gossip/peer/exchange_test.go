@@ -128,6 +128,7 @@ func TestSwapRecords(t *testing.T) {
 	}
 	_, err = b.client.Body(ctx, a.member(), one.Key, gossip.Hash{1})
 	wantError(t, err, ErrNotFound, "a does not have it")
+	wantError(t, err, gossip.ErrNotHere, "a does not have it")
 }
 
 // A list of items that does not fit one answer comes in parts.
