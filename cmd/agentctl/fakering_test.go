@@ -191,7 +191,7 @@ func (f *fakeRing) nodeDaemon(d fakeDaemon, n fakeNode) (api.NodeDaemon, bool) {
 	said, labels, _ := f.said(n)
 	var why string
 	row.Placed, why = d.spec.Selects(spec.Node{Name: n.Name, Labels: labels})
-	if said.Draining {
+	if said.Draining && n.State != "failed" {
 		row.Placed, why = false, "the node is drained"
 	}
 	if !row.Placed {

@@ -27,7 +27,9 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Shows each daemon of the ring: on how many nodes it is meant to run (DESIRED),
 has a container (CURRENT), is ready, has the newest revision (UPDATED) and is
 available. With a NAME, shows the daemon on each node, with the reason for its
-state. Lines that start with "# " say what is wrong and what to type next.
+state; with --node too, -o json and wide tell the values that an override or a
+template gives it there. Lines that start with "# " say what is wrong and what
+to type next.
 
 The answer is what this node knows: a node that it can't reach is "unknown".
 
@@ -36,6 +38,7 @@ and 4 when there is no such daemon.`,
 		Example: `  agentctl status
   agentctl status node-exporter
   agentctl status --node web-3
+  agentctl status node-exporter --node web-3 -o json
   agentctl status -o json | jq '.daemons[] | select(.state != "ok") | .name'`,
 		Annotations: formats("json", "name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -201,6 +204,17 @@ func (a *app) printPerNode(o statusOptions, st api.Status) {
 	}
 }
 
+// renderedNotes tells the values that are a node's own, where agentd told them.
+func (a *app) renderedNotes(st api.Status) {
+	for _, d := range st.Daemons {
+		for _, n := range d.Nodes {
+			for _, v := range n.Rendered {
+				a.note("%s: %s = %s (%s)", d.Name, v.Path, v.Value, v.From)
+			}
+		}
+	}
+}
+
 // printOnNode is a line per daemon, on one node.
 func (a *app) printOnNode(o statusOptions, st api.Status) error {
 	t := newTable("NAME", "STATE", "READY", "REV", "RESTARTS", "AGE", "REASON")
@@ -208,6 +222,9 @@ func (a *app) printOnNode(o statusOptions, st api.Status) error {
 	a.print(t)
 	if len(t.rows) == 0 {
 		a.note("%s runs none of the ring's daemons", o.node)
+	}
+	if a.output == "wide" && len(o.names) > 0 {
+		a.renderedNotes(st)
 	}
 	return nil
 }
