@@ -92,6 +92,7 @@ type Agent struct {
 	fed  atomic.Bool // the supervisor may be told what is wanted
 
 	told      statement         // owned by the loop: what was said last
+	hadPeers  bool              // in earlier runs
 	isolated  time.Time         // owned by the loop: since when nobody else is reached
 	members   []gossip.Member   // owned by the loop: as seen last
 	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed
@@ -336,7 +337,7 @@ func (a *Agent) look() {
 		a.emit(e)
 	}
 	a.members = members
-	if since := isolatedSince(a.isolated, time.Now(), a.cfg.Node.Name, members); !since.Equal(a.isolated) {
+	if since := isolatedSince(a.isolated, time.Now(), a.cfg.Node.Name, members, a.hadPeers); !since.Equal(a.isolated) {
 		a.isolated = since
 		a.super.SetIsolated(since)
 	}

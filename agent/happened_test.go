@@ -62,18 +62,20 @@ func TestIsolatedSince(t *testing.T) {
 		name    string
 		was     time.Time
 		members []gossip.Member
+		had     bool // peers in an earlier run
 		want    time.Time
 	}{
-		{"a ring of one is not isolated", before, []gossip.Member{m("a", gossip.Alive)}, time.Time{}},
-		{"somebody answers", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed), m("c", gossip.Alive)}, time.Time{}},
-		{"a suspicion is not the end", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Suspect)}, time.Time{}},
-		{"those who left are not missed", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Left)}, time.Time{}},
-		{"the last one goes", time.Time{}, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed)}, noon},
-		{"it stays so", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed)}, before},
+		{"a ring of one is not isolated", before, []gossip.Member{m("a", gossip.Alive)}, false, time.Time{}},
+		{"somebody answers", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed), m("c", gossip.Alive)}, false, time.Time{}},
+		{"a suspicion is not the end", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Suspect)}, false, time.Time{}},
+		{"those who left are not missed", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Left)}, false, time.Time{}},
+		{"the last one goes", time.Time{}, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed)}, false, noon},
+		{"booted alone, with others known from before", time.Time{}, []gossip.Member{m("a", gossip.Alive)}, true, noon},
+		{"it stays so", before, []gossip.Member{m("a", gossip.Alive), m("b", gossip.Failed)}, false, before},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if got := isolatedSince(c.was, noon, "a", c.members); !got.Equal(c.want) {
+			if got := isolatedSince(c.was, noon, "a", c.members, c.had); !got.Equal(c.want) {
 				t.Errorf("since %v, want %v", got, c.want)
 			}
 		})

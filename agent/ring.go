@@ -47,6 +47,7 @@ func (a *Agent) openRing() (err error) {
 	if err != nil {
 		return err
 	}
+	a.hadPeers = len(readPeers(dir)) > 0
 	if a.forgotten, err = readForgotten(dir); err != nil {
 		return err
 	}
@@ -272,9 +273,9 @@ func (a *Agent) snapshot() view {
 }
 
 // isolatedSince says since when this node reaches no other one, though there
-// are others; zero when it does, or never had any. Pure.
-func isolatedSince(was time.Time, now time.Time, self string, members []gossip.Member) time.Time {
-	others := false
+// are others; zero when it does, or never had any. After a boot without a ring
+// only the addresses of earlier runs tell that there are others. Pure.
+func isolatedSince(was, now time.Time, self string, members []gossip.Member, others bool) time.Time {
 	for _, m := range members {
 		switch {
 		case m.Name == self || m.State == gossip.Left:
