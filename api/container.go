@@ -9,9 +9,6 @@ import (
 const (
 	Stdout = "stdout"
 	Stderr = "stderr"
-	// StreamAgentd marks what is not the container's own output, such as
-	// "suppressed 120 lines".
-	StreamAgentd = "agentd"
 )
 
 // AllLines asks for every line that is kept.
@@ -28,13 +25,10 @@ type LogQuery struct {
 // LogLine is one line of a container's output, one document of the answer to
 // GET /v1/logs/{name}.
 type LogLine struct {
-	Time   time.Time `json:"time"`
-	Stream string    `json:"stream"` // stdout | stderr | agentd
+	Time   time.Time `json:"time,omitzero"` // not there when nobody noted it
+	Stream string    `json:"stream"`        // stdout | stderr; the logger's own words are on stderr
 	// Line has no line end. Bytes that are no UTF-8 come as U+FFFD.
 	Line string `json:"line"`
-	// Partial: the line was longer than the logger keeps in one piece, and goes
-	// on in the next one of the same stream.
-	Partial bool `json:"partial,omitempty"`
 }
 
 // ExecRequest is the body of POST /v1/exec/{name}.

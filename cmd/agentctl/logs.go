@@ -80,7 +80,11 @@ type logWriter struct {
 
 // from is what to ask for after a break: not again what was printed.
 func (w *logWriter) from(q api.LogQuery) api.LogQuery {
-	if w.begun && !w.last.IsZero() {
+	switch {
+	case !w.begun:
+	case w.last.IsZero(): // nobody noted when lines came
+		q.Tail = 0
+	default:
 		q.Since, q.Tail, w.skip = w.last, api.AllLines, w.same
 	}
 	return q
@@ -105,13 +109,13 @@ func (w *logWriter) write(l api.LogLine) error {
 	if w.screen {
 		text = forScreen(text)
 	}
-	at := l.Time.UTC().Format("2006-01-02T15:04:05.000Z")
+	at := "-"
+	if !l.Time.IsZero() {
+		at = l.Time.UTC().Format("2006-01-02T15:04:05.000Z")
+	}
 	switch {
 	case w.app.output == "wide":
 		text = fmt.Sprintf("%s %-6s %s", at, cell(l.Stream), text)
-	case l.Stream == api.StreamAgentd: // not the container's word
-		w.app.notef("%s: %s", at, l.Line)
-		return nil
 	case w.times:
 		text = at + " " + text
 	}
