@@ -13,8 +13,9 @@ package spec
 // fetched: they are outside the digest of the running part, so changing them
 // restarts nothing that stays placed. Every other field is inside.
 //
-// Texts tagged template:"yes" may hold {{ … }} expressions, which For replaces
-// by what they mean on one node; see there.
+// Texts tagged template may hold {{ … }} expressions, which For replaces by what
+// they mean on one node; in those tagged "address", an IPv6 address gets
+// brackets.
 type Daemon struct {
 	Name       string            `toml:"name"`
 	Image      string            `toml:"image" template:"yes"`       // tag and/or digest
@@ -196,14 +197,14 @@ type Health struct {
 // Probe is one question that is asked again and again. Exactly one of HTTP, TCP
 // and Exec is set.
 type Probe struct {
-	HTTP      string   `toml:"http" template:"yes"` // a URL; a status from 200 to 399 is a success
-	TCP       string   `toml:"tcp" template:"yes"`  // HOST:PORT that takes a connection
-	Exec      []string `toml:"exec" template:"yes"` // run inside the container; exit code 0 is a success
-	Interval  Duration `toml:"interval"`            // between the starts of two probes; default 10s
-	Timeout   Duration `toml:"timeout"`             // default 1s
-	Successes int      `toml:"successes"`           // in a row until it has succeeded; default 1
-	Failures  int      `toml:"failures"`            // in a row until it has failed; default 3
-	Delay     Duration `toml:"delay"`               // from the container's start to the first; default 0
+	HTTP      string   `toml:"http" template:"address"` // a URL; a status from 200 to 399 is a success
+	TCP       string   `toml:"tcp" template:"address"`  // HOST:PORT that takes a connection
+	Exec      []string `toml:"exec" template:"yes"`     // run inside the container; exit code 0 is a success
+	Interval  Duration `toml:"interval"`                // between the starts of two probes; default 10s
+	Timeout   Duration `toml:"timeout"`                 // default 1s
+	Successes int      `toml:"successes"`               // in a row until it has succeeded; default 1
+	Failures  int      `toml:"failures"`                // in a row until it has failed; default 3
+	Delay     Duration `toml:"delay"`                   // from the container's start to the first; default 0
 }
 
 // Hooks are commands that run inside the container: PostStart right after its

@@ -67,7 +67,7 @@ func TestTemplatedKeys(t *testing.T) {
 			return
 		}
 		for f := range rt.Fields() {
-			if f.Tag.Get("template") == "yes" {
+			if f.Tag.Get("template") != "" {
 				got = append(got, path+f.Tag.Get("toml"))
 			}
 			walk(f.Type, path+f.Tag.Get("toml")+".")

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"net"
 	"net/url"
 	"strconv"
@@ -148,7 +149,7 @@ func (c checker) probeURL(at, text string) {
 
 // urlHint is what url.Parse says, without the text that it repeats.
 func urlHint(err error) string {
-	if ue, ok := err.(*url.Error); ok {
+	if ue := (*url.Error)(nil); errors.As(err, &ue) {
 		return ue.Err.Error()
 	}
 	return err.Error()

@@ -22,7 +22,8 @@ type Origin struct {
 // match, in their order, and then with every {{ … }} replaced:
 //
 //	{{ node.name }}        the node's name
-//	{{ node.address }}     its address, without a port
+//	{{ node.address }}     its address, without a port; an IPv6 address has
+//	                       brackets in the http and tcp of probes only
 //	{{ node.labels.KEY }}  the value of a label; a missing label is an error
 //	{{ "{{" }}             two braces
 //
@@ -52,11 +53,11 @@ func (d Daemon) For(n Node) (rendered Daemon, origins []Origin, err error) {
 		}
 	}
 	literal := out.Literal
-	eachText(reflect.ValueOf(&out).Elem(), byTarget, func(path, s string, templated bool) string {
-		if literal || !templated || !strings.Contains(s, "{{") {
+	eachText(reflect.ValueOf(&out).Elem(), byTarget, func(path, s, template string) string {
+		if literal || template == "" || !strings.Contains(s, "{{") {
 			return s
 		}
-		text, problems := expand(s, on(n))
+		text, problems := expandField(s, template, on(n))
 		for _, p := range problems {
 			wrong = append(wrong, path+": "+p.msg)
 		}

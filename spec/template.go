@@ -1,8 +1,10 @@
 package spec
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/agentd/agentd/spec/strict"
@@ -98,6 +100,27 @@ func known(expr string) *problem {
 	return &problem{"{{ " + name + " }} is not known", hint}
 }
 
+// asAddress is the tag of texts that hold an address before a port or a path.
+const asAddress = "address"
+
+// bracketed matches brackets that were written around an address.
+var bracketed = regexp.MustCompile(`\[(\{\{[ \t]*node\.address[ \t]*\}\})\]`)
+
+// expandField is expand for a text of a field with that template tag.
+func expandField(text, template string, value func(expr string) (string, *problem)) (string, []problem) {
+	if template != asAddress {
+		return expand(text, value)
+	}
+	// IPv6 needs brackets and IPv4 must not have them; a file is for both.
+	return expand(bracketed.ReplaceAllString(text, "$1"), func(expr string) (string, *problem) {
+		v, p := value(expr)
+		if expr == "node.address" && strings.Contains(v, ":") {
+			v = "[" + v + "]"
+		}
+		return v, p
+	})
+}
+
 // on returns the values of expressions on a node.
 func on(n Node) func(string) (string, *problem) {
 	return func(expr string) (string, *problem) {
@@ -137,8 +160,8 @@ func sample(expr string) (string, *problem) {
 // quoted returns a copy of d in whose texts no two braces are an expression.
 func quoted(d Daemon) Daemon {
 	d = clone(d)
-	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(_, s string, templated bool) string {
-		if !templated {
+	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(_, s, template string) string {
+		if template == "" {
 			return s
 		}
 		return strings.ReplaceAll(s, "{{", `{{ "{{" }}`)
@@ -160,47 +183,47 @@ func byTarget(path string, list reflect.Value, i int) string {
 
 // eachText visits every text within rv, which is addressable, in the order of
 // the fields and sorted by key, and puts what visit returns in its place.
-// templated tells whether the text may hold expressions. Keys of maps are
-// visited as well and stay.
-func eachText(rv reflect.Value, name namer, visit func(path, text string, templated bool) string) {
-	texts{name, visit}.walk("", rv, false)
+// template is the field's tag, "" when the text holds no expressions. Keys of
+// maps are visited as well and stay.
+func eachText(rv reflect.Value, name namer, visit func(path, text, template string) string) {
+	texts{name, visit}.walk("", rv, "")
 }
 
 type texts struct {
 	name  namer
-	visit func(path, text string, templated bool) string
+	visit func(path, text, template string) string
 }
 
-func (t texts) walk(at string, rv reflect.Value, templated bool) {
+func (t texts) walk(at string, rv reflect.Value, template string) {
 	switch rv.Kind() {
 	case reflect.String:
-		if s := t.visit(at, rv.String(), templated); s != rv.String() {
+		if s := t.visit(at, rv.String(), template); s != rv.String() {
 			rv.SetString(s)
 		}
 	case reflect.Slice:
 		for i := range rv.Len() {
-			t.walk(t.name(at, rv, i), rv.Index(i), templated)
+			t.walk(t.name(at, rv, i), rv.Index(i), template)
 		}
 	case reflect.Map:
 		for _, k := range sortedKeys(rv) {
 			here, key := strict.Join(at, k), reflect.ValueOf(k)
-			t.visit(here, k, false)
+			t.visit(here, k, "")
 			v := reflect.New(rv.Type().Elem()).Elem()
 			v.Set(rv.MapIndex(key))
-			t.walk(here, v, templated)
+			t.walk(here, v, template)
 			if !v.Equal(rv.MapIndex(key)) {
 				rv.SetMapIndex(key, v)
 			}
 		}
 	case reflect.Pointer:
 		if !rv.IsNil() {
-			t.walk(at, rv.Elem(), templated)
+			t.walk(at, rv.Elem(), template)
 		}
 	case reflect.Struct:
 		for i := range rv.NumField() {
 			f := rv.Type().Field(i)
 			if tag := f.Tag.Get("toml"); tag != "" && tag != "-" {
-				t.walk(strict.Join(at, tag), rv.Field(i), templated || f.Tag.Get("template") == "yes")
+				t.walk(strict.Join(at, tag), rv.Field(i), cmp.Or(f.Tag.Get("template"), template))
 			}
 		}
 	}

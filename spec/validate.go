@@ -307,7 +307,7 @@ func (c checker) absolute(at, p string) bool {
 // returns a copy of d whose expressions are replaced by samples.
 func (c checker) texts(d Daemon) Daemon {
 	d = clone(d)
-	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(at, s string, templated bool) string {
+	eachText(reflect.ValueOf(&d).Elem(), byIndex, func(at, s, template string) string {
 		if strings.ContainsRune(s, 0) && !strings.HasSuffix(at, ".content") {
 			c.fail(at, "contains a NUL byte", "")
 		}
@@ -317,12 +317,12 @@ func (c checker) texts(d Daemon) Daemon {
 		if d.Literal || !strings.Contains(s, "{{") {
 			return s
 		}
-		if !templated {
+		if template == "" {
 			c.unknown(at, "is the same on every node and takes no {{ … }}", "")
 			c.told[at] = true
 			return s
 		}
-		out, problems := expand(s, sample)
+		out, problems := expandField(s, template, sample)
 		for _, p := range problems {
 			c.unknown(at, p.msg, p.hint)
 		}
