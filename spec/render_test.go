@@ -168,6 +168,29 @@ pre_stop = ["/bin/down", "web-1"]
 	}
 }
 
+// A block that is changed restarts nothing where it does not match, although
+// the daemon as a whole is another one.
+func TestOverridesOfOthersRestartNothing(t *testing.T) {
+	const src = "name = 'x'\nimage = 'x'\n[[override]]\nselector = { role = 'db' }\nargs = ['%']\n"
+	one, two := parseOne(t, src), parseOne(t, strings.Replace(src, "%", "2", 1))
+	if one.Digest() == two.Digest() {
+		t.Error("the daemons have one digest")
+	}
+	digest := func(d spec.Daemon, role string) string {
+		d, _, err := d.For(spec.Node{Name: "n", Labels: map[string]string{"role": role}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Digest()
+	}
+	if digest(one, "edge") != digest(two, "edge") || digest(one, "edge") != (spec.Daemon{Name: "x", Image: "x"}).Digest() {
+		t.Error("a node is restarted for a block of others")
+	}
+	if digest(one, "db") == digest(two, "db") {
+		t.Error("a node is not restarted for its own block")
+	}
+}
+
 // One file does for nodes with either kind of address.
 func TestForIPv6(t *testing.T) {
 	d := parseOne(t, `
