@@ -160,6 +160,9 @@ func judge(d daemonView, s api.DaemonStatus, updated map[string]bool, moving, un
 	case s.Desired == 0:
 		return api.DaemonOK, "no node matches its selector"
 	case s.Ready == s.Desired && s.Updated == s.Desired:
+		if d.varies {
+			return api.DaemonOK, "" // nodes may be meant to run different images
+		}
 		return api.DaemonOK, differentImages(s)
 	case len(moving)+len(unread) > 0:
 		return api.DaemonRolling, firstReason(s, append(moving, unread...))
