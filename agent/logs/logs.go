@@ -61,6 +61,11 @@ func newJoiner(q Query, emit func(Entry) error) *joiner {
 
 // add takes one piece; partial says that more follow.
 func (j *joiner) add(t time.Time, stream string, text []byte, partial bool) error {
+	if len(j.text[stream])+len(text) > maxJoined {
+		if err := j.close(stream); err != nil {
+			return err
+		}
+	}
 	first := j.open[stream]
 	if first == nil && !partial {
 		return j.emit(Entry{Time: t, Stream: stream, Line: string(text)})
@@ -70,22 +75,29 @@ func (j *joiner) add(t time.Time, stream string, text []byte, partial bool) erro
 		j.open[stream] = first
 	}
 	j.text[stream] = append(j.text[stream], text...)
-	if partial && len(j.text[stream]) < maxJoined {
+	if partial {
 		return nil
 	}
-	first.Line = string(j.text[stream])
+	return j.close(stream)
+}
+
+// close emits what there is of a line.
+func (j *joiner) close(stream string) error {
+	e := j.open[stream]
+	if e == nil {
+		return nil
+	}
+	e.Line = string(j.text[stream])
 	delete(j.open, stream)
 	delete(j.text, stream)
-	return j.emit(*first)
+	return j.emit(*e)
 }
 
 // end emits lines whose last piece never came.
 func (j *joiner) end() error {
 	for _, stream := range []string{"stdout", "stderr"} {
-		if first := j.open[stream]; first != nil {
-			if err := j.add(first.Time, stream, nil, false); err != nil {
-				return err
-			}
+		if err := j.close(stream); err != nil {
+			return err
 		}
 	}
 	return nil
