@@ -8,8 +8,10 @@
 //     is not promised.
 //   - Nothing is taken on the agent's word. Copies are counted out of /proc, by
 //     a mark in their environment, all the time and from before the first fault
-//     until after the last; what is left behind is counted by containerd's own
-//     client, in /proc and in the cgroup file systems.
+//     until after the last; besides, each program takes a lock that the kernel
+//     gives to one only, so that not even a copy that lives between two looks
+//     is missed. What is left behind is counted by containerd's own client, in
+//     /proc and in the cgroup file systems.
 //   - It touches only what carries its own namespace: shims and programs of
 //     others, and the foreign containers that it makes in its own namespace to
 //     see that they are left alone, are never a fault's target.

@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config) (res Result, err error) {
 	r := &run{world: w, cfg: cfg, res: &res, schedule: NewSchedule(cfg.Seed, len(w.daemons))}
 	res.Struck = map[Kind]int{}
 	err = r.all(ctx)
-	res.Failures = append(res.Failures, w.watcher.Doubles()...)
+	res.Failures = append(append(res.Failures, w.watcher.Doubles()...), w.collided()...)
 	res.Looks, res.Gap = w.watcher.Looked()
 	if len(res.Failures) > 0 {
 		cfg.Log("who came and went last:\n%s", w.watcher.Lately())
@@ -137,12 +137,17 @@ func (r *run) all(ctx context.Context) error {
 	if _, err := r.converged(ctx, r.disturbed); err != nil {
 		return fmt.Errorf("before the first fault: %w", err)
 	}
+	for _, name := range r.daemons {
+		if _, err := os.Stat(filepath.Join(r.alone(), name)); err != nil {
+			return fmt.Errorf("%s took no lock: %w", name, err)
+		}
+	}
 	before, err := Take(ctx, r.server, r.namespace)
 	if err != nil {
 		return err
 	}
 	r.cfg.Log("before: %v", before)
-	for r.total() < r.cfg.Faults && len(r.res.Failures) == 0 && len(r.watcher.Doubles()) == 0 {
+	for r.total() < r.cfg.Faults && len(r.res.Failures) == 0 && len(r.watcher.Doubles()) == 0 && len(r.collided()) == 0 {
 		if err := r.round(ctx, before); err != nil {
 			return err
 		}
@@ -185,7 +190,7 @@ func (r *run) round(ctx context.Context, before Census) error {
 		if err := r.trouble(); err != nil {
 			return err
 		}
-		if len(r.watcher.Doubles()) > 0 {
+		if len(r.watcher.Doubles()) > 0 || len(r.collided()) > 0 {
 			r.cfg.Log("stopped at fault %v", f)
 			return nil
 		}

@@ -47,11 +47,11 @@ name = "plain"
 health.readiness = { exec = ["/testd", "--version"], interval = "300ms" }
 [[daemon]]
 name = "stubborn"
-args = ["--ignore-term"]
+args = ["--alone=/alone/stubborn", "--ignore-term"]
 stop.grace = "200ms"
 [[daemon]]
 name = "furnished"
-mounts = [{ volume = "chaos", target = "/data" }, { tmpfs = true, target = "/scratch" }]
+mounts = [{ source = %[2]q, target = "/alone" }, { volume = "chaos", target = "/data" }, { tmpfs = true, target = "/scratch" }]
 files = [{ target = "/etc/chaos.conf", content = "revision %[1]d" }]
 resources = { memory = "256MiB", pids = 100 }
 [[daemon]]
@@ -70,12 +70,18 @@ var wantedNames = []string{"plain", "stubborn", "furnished", "hostpid", "neighbo
 
 // wantedFile is what the agent reads.
 func (w *world) wantedFile(remove bool) ([]byte, error) {
-	toml := fmt.Sprintf(wanted, w.revision)
+	toml := fmt.Sprintf(wanted, w.revision, w.alone())
 	for _, name := range w.daemons {
 		head := fmt.Sprintf("name = %q\n", name)
-		toml = strings.Replace(toml, head, head+fmt.Sprintf(
-			"image = %q\nenv = { %s = \"%s/%s/%d\" }\nrestart = { backoff = \"100ms\", backoff_max = %q }\n",
-			w.image, MarkEnv, w.namespace, name, w.revision, backoffMax), 1)
+		common := fmt.Sprintf("image = %q\nenv = { %s = \"%s/%s/%d\" }\nrestart = { backoff = \"100ms\", backoff_max = %q }\n",
+			w.image, MarkEnv, w.namespace, name, w.revision, backoffMax)
+		if name != "stubborn" {
+			common += fmt.Sprintf("args = [\"--alone=/alone/%s\"]\n", name)
+		}
+		if name != "furnished" {
+			common += fmt.Sprintf("mounts = [{ source = %q, target = \"/alone\" }]\n", w.alone())
+		}
+		toml = strings.Replace(toml, head, head+common, 1)
 	}
 	return json.MarshalIndent(map[string]any{"Revision": w.revision, "Delete": remove, "Daemons": toml}, "", " ")
 }
@@ -93,6 +99,26 @@ func (w *world) want(remove bool) error {
 	return os.Rename(part, filepath.Join(w.data(), "wanted.json"))
 }
 
+// alone is the folder of the locks that the programs take: a second witness,
+// which does not blink. The kernel keeps two of them apart however short they
+// live, and the loser says so.
+func (w *world) alone() string { return filepath.Join(w.dir, "alone") }
+
+// collided is what the losers said.
+func (w *world) collided() []string {
+	var all []string
+	for _, name := range w.daemons {
+		b, err := os.ReadFile(filepath.Join(w.alone(), name+".double"))
+		if err != nil {
+			continue // nobody lost
+		}
+		for line := range strings.Lines(string(b)) {
+			all = append(all, name+" "+strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
 func (w *world) data() string { return filepath.Join(w.dir, "data") }
 
 // newWorld makes the machine, without an agent yet.
@@ -102,8 +128,10 @@ func newWorld(ctx context.Context, cfg Config) (*world, error) {
 		daemons: wantedNames, revision: 1,
 		program: filepath.Join(cfg.Dir, "agent"), logger: filepath.Join(cfg.Dir, "agentd-log"),
 	}
-	if err := os.MkdirAll(w.data(), 0o755); err != nil {
-		return nil, err
+	for _, dir := range []string{w.data(), w.alone()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	for program, source := range map[string]string{w.program: "e2e/chaos/agent", w.logger: "cmd/agentd-log"} {
 		if _, err := lab.Must(ctx, "go", "build", "-buildvcs=false", "-o", program, "github.com/agentd/agentd/"+source); err != nil {

@@ -25,6 +25,7 @@ type options struct {
 	spamLines  int
 	printEnv   bool
 	marker     string
+	alone      string
 	version    bool
 }
 
@@ -47,6 +48,7 @@ func run(args []string, stdout io.Writer) (int, error) {
 	fs.IntVar(&o.spamLines, "spam-lines", 0, "print this many lines")
 	fs.BoolVar(&o.printEnv, "print-env", false, "print the environment")
 	fs.StringVar(&o.marker, "marker", "", "append a line to this `file` at every start")
+	fs.StringVar(&o.alone, "alone", "", "hold a lock on this `file`; where another does, append a line to FILE.double")
 	fs.BoolVar(&o.version, "version", false, "print the image's revision and exit")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
@@ -94,6 +96,11 @@ func (o options) prepare(stdout io.Writer) error {
 			return err
 		}
 	}
+	if o.alone != "" {
+		if err := alone(o.alone); err != nil {
+			return err
+		}
+	}
 	if o.printEnv {
 		fmt.Fprintln(stdout, strings.Join(os.Environ(), "\n"))
 	}
@@ -109,6 +116,24 @@ func (o options) prepare(stdout io.Writer) error {
 		go func() { <-make(chan struct{}); _ = hog[0] }() // keep it
 	}
 	return nil
+}
+
+// alone takes a lock that the kernel gives back when this process ends, however
+// it ends, and tells of it when somebody else has it.
+func alone(path string) error {
+	fd, err := syscall.Open(path, syscall.O_CREAT|syscall.O_RDWR|syscall.O_CLOEXEC, 0o644) // kept until the end
+	if err != nil {
+		return err
+	}
+	if syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+		return nil
+	}
+	f, err := os.OpenFile(path+".double", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(f, "%s: started while another ran\n", time.Now().UTC().Format(time.RFC3339Nano))
+	return f.Close()
 }
 
 // wait returns the exit code when it is time to end.
