@@ -6,6 +6,7 @@ import (
 
 	"github.com/agentd/agentd/e2e/lab"
 	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/runtime/logger"
 	"github.com/agentd/agentd/runtime/runtimetest"
 )
 
@@ -44,7 +45,27 @@ func BenchmarkCtrRun(b *testing.B) {
 // BenchmarkRestart: SIGKILL of init → running again.
 func BenchmarkRestart(b *testing.B) {
 	e := newEnv(b)
+	e.benchRestart(b, e.Spec("bench", runtimetest.Program{}))
+}
+
+// BenchmarkRestartLogger is the same with a logger, which has to end and to
+// start as well.
+func BenchmarkRestartLogger(b *testing.B) {
+	e := newEnv(b)
+	bin, err := loggerProgram()
+	if err != nil {
+		b.Fatal(err)
+	}
 	s := e.Spec("bench", runtimetest.Program{})
+	s.LogURI, err = logger.Options{Daemon: "bench", Sink: logger.SinkFile, Path: s.LogPath}.URI(bin)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e.benchRestart(b, s)
+}
+
+func (e *env) benchRestart(b *testing.B, s runtime.Spec) {
+	b.Helper()
 	inst, err := e.r.Ensure(b.Context(), s)
 	if err != nil {
 		b.Fatal(err)

@@ -18,6 +18,12 @@ import (
 // shell makes id run with this machine's programs in it.
 func (e *env) shell(t *testing.T, id string) {
 	t.Helper()
+	if _, err := e.r.Ensure(t.Context(), e.shellSpec(id)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *env) shellSpec(id string) runtime.Spec {
 	s := e.Spec(id, runtimetest.Program{})
 	s.ID = id
 	s.Env = append(s.Env, "PATH=/usr/bin")
@@ -26,9 +32,7 @@ func (e *env) shell(t *testing.T, id string) {
 			s.Mounts = append(s.Mounts, runtime.Mount{Type: "bind", Source: source, Target: target, Options: []string{"rbind", "ro"}})
 		}
 	}
-	if _, err := e.r.Ensure(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	return s
 }
 
 // sh is a command for /bin/sh.
