@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
-
-	"github.com/agentd/agentd/e2e/lab"
 )
 
 // teller prints the story: headings, explanations, commands with their output,
@@ -40,21 +40,28 @@ func (t *teller) observed(format string, args ...any) {
 }
 
 // sh shows a command line and runs exactly that with bash; an exit other than
-// 0 is an error. Its output is shown.
+// 0 is an error. Its output is shown and returned: stdout and stderr in the
+// order in which they were written, as a terminal shows them.
 func (t *teller) sh(ctx context.Context, line string) (string, error) {
 	fmt.Fprintf(t.out, "$ %s\n", line)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	res, err := lab.ExecEnv(ctx, t.env, "", "bash", "-o", "pipefail", "-c", line)
-	if err != nil {
-		return "", err
+	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-c", line)
+	cmd.Env = append(os.Environ(), t.env...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out // being one writer, they share one pipe
+	// A grandchild that keeps the pipe open must not keep us.
+	cmd.WaitDelay = 2 * time.Second
+	err := cmd.Run()
+	t.indent(out.String())
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return out.String(), fmt.Errorf("exit %d of: %s", exit.ExitCode(), line)
+	case err != nil && !errors.Is(err, exec.ErrWaitDelay):
+		return out.String(), fmt.Errorf("run %q: %w", line, err)
 	}
-	t.indent(res.Stdout)
-	t.indent(res.Stderr)
-	if res.Code != 0 {
-		return res.Stdout, fmt.Errorf("exit %d of: %s", res.Code, line)
-	}
-	return res.Stdout, nil
+	return out.String(), nil
 }
 
 // show prints a command line that something else has just carried out.
