@@ -17,8 +17,10 @@ const (
 	// eventSpacing keeps bursts of events from becoming bursts of looks. What
 	// needs an answer at once, an exit, comes by Wait.
 	eventSpacing = 250 * time.Millisecond
-	// retryFrozen is how often a runtime that does not answer is asked.
-	retryFrozen = time.Second
+	// retryFrozen is how often a runtime that does not answer is asked. That
+	// costs a connect to a socket; a second of it was a third of what the time
+	// to converge after containerd's restart may be.
+	retryFrozen = 250 * time.Millisecond
 	// rotateEvery is how often log files are measured, which costs a stat each:
 	// a container that writes 100 MB/s makes 1 GB in between.
 	rotateEvery = 10 * time.Second
