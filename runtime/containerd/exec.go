@@ -117,14 +117,28 @@ func (r *Runtime) runExec(ctx context.Context, id, execID string, spec typeurl.A
 	if _, err := r.tasks().Start(sctx, &tasks.StartRequest{ContainerID: id, ExecID: execID}); err != nil {
 		return 0, notRunning(err)
 	}
-	resp, err := r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: id, ExecID: execID})
+	return r.waitExec(ctx, id, execID)
+}
+
+// waitExec waits for a started exec, and kills it when ctx ends first, or when
+// nobody can tell how it goes on.
+//
+// The server is not told of ctx's deadline: it would answer "deadline exceeded"
+// just before ctx itself has ended, and the process would be taken for one
+// whose time is not up.
+func (r *Runtime) waitExec(ctx context.Context, id, execID string) (int, error) {
+	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	resp, err := r.tasks().Wait(wctx, &tasks.WaitRequest{ContainerID: id, ExecID: execID})
 	if err == nil {
 		return int(resp.ExitStatus), nil
 	}
-	if ctx.Err() == nil {
-		return 0, notRunning(err)
+	r.killExec(ctx, id, execID)
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
 	}
-	return 0, r.killExec(ctx, id, execID)
+	return 0, notRunning(err)
 }
 
 // deleteExec deletes what ended, or never started.
@@ -138,7 +152,7 @@ func (r *Runtime) deleteExec(ctx context.Context, id, execID string) {
 }
 
 // killExec ends an exec whose time is up.
-func (r *Runtime) killExec(ctx context.Context, id, execID string) error {
+func (r *Runtime) killExec(ctx context.Context, id, execID string) {
 	kctx, cancel := steady(ctx)
 	defer cancel()
 	_, err := r.tasks().Kill(kctx, &tasks.KillRequest{ContainerID: id, ExecID: execID, Signal: uint32(syscall.SIGKILL)})
@@ -148,7 +162,6 @@ func (r *Runtime) killExec(ctx context.Context, id, execID string) error {
 	wctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execKillLimit)
 	defer cancel()
 	_, _ = r.tasks().Wait(wctx, &tasks.WaitRequest{ContainerID: id, ExecID: execID})
-	return ctx.Err()
 }
 
 // notRunning makes "there is no such task any more" comparable.

@@ -138,15 +138,11 @@ func (e *execution) process(ctx context.Context, spec typeurl.Any, o runtime.Exe
 	if !e.r.spawn(func() { e.resize(rctx, o.Resize) }) {
 		e.r.log.Debug("a terminal's size is not followed: the connection is closing", "container", e.id)
 	}
-	resp, err := e.r.tasks().Wait(ctx, &tasks.WaitRequest{ContainerID: e.id, ExecID: e.execID})
-	switch {
-	case err == nil:
+	code, err := e.r.waitExec(ctx, e.id, e.execID)
+	if err == nil {
 		e.drain(ctx)
-		return int(resp.ExitStatus), nil
-	case ctx.Err() == nil:
-		return 0, notRunning(err)
 	}
-	return 0, e.r.killExec(ctx, e.id, e.execID)
+	return code, err
 }
 
 // closeStdin makes the process see the end of its input: the shim holds the
