@@ -47,7 +47,9 @@ func run(args []string, getenv func(string) string) error {
 	if len(args) == 0 {
 		return errors.New("this is started by containerd for a container of agentd, not by hand")
 	}
-	// From here on a container may depend on us.
+	// From here on a container may depend on us. We were started in its bundle,
+	// which is to be removable.
+	_ = os.Chdir("/")
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGPIPE)
 	stdout, stderr := pipe(fdStdout, "stdout"), pipe(fdStderr, "stderr")
 	terms, released := make(chan os.Signal, 1), make(chan struct{}, 1)

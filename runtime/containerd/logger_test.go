@@ -86,6 +86,8 @@ func (e *env) contains(path, text string) func() bool {
 
 // A logger lives exactly as long as its container: through restarts of the
 // agent and of containerd, and never longer, however the container ends.
+//
+// conformance: F1 F2 E6
 func TestLoggerLife(t *testing.T) {
 	e := newEnv(t)
 	path := filepath.Join(e.dir, "logs", "d.log")

@@ -52,6 +52,8 @@ func fileOptions(path string, size int64, files int) Options {
 }
 
 // Whatever was written, the folder holds no more than it may, and the newest.
+//
+// conformance: U9
 func TestFileBounded(t *testing.T) {
 	for _, files := range []int{1, 2, 5} {
 		path := filepath.Join(t.TempDir(), "logs", "d.log")

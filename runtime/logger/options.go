@@ -33,8 +33,8 @@ const (
 	// journald itself takes 10,000 lines in 30 s of one unit (journald.conf,
 	// RateLimitBurst), and all loggers are in containerd's: one daemon's share
 	// has to leave room for the others.
-	journaldRate  = 100
-	journaldBurst = 1000
+	journaldRate  = 200
+	journaldBurst = 2000
 	// Files are bounded by their rotation; the rate keeps one daemon from
 	// writing its own history over within a second, and from owning the disk.
 	fileRate  = 10_000
