@@ -42,7 +42,7 @@ func realParts(ctx context.Context, p plan, stderr io.Writer) (all []result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){r.apply, r.killed, r.idle} {
+	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){r.apply, r.killed, r.idle, r.supervised, r.idleProbed} {
 		found, err := part(ctx, p, stderr)
 		if err != nil {
 			return nil, fmt.Errorf("%w\nagentd's log on %s ends:\n%s", err, r.Nodes[0].Name, r.Nodes[0].Agent.Tail())
