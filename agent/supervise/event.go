@@ -40,9 +40,6 @@ func (w *worker) tell(e Event) {
 func (w *worker) exited(end Ended) {
 	w.totals.add(func(t *Totals) {
 		t.Exits++
-		if !end.Ours {
-			t.Restarts++
-		}
 		if end.Exit.OOM {
 			t.OOMs++
 		}

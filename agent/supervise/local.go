@@ -85,7 +85,7 @@ func (s *Supervisor) needsLocked(d *Desired) []Need {
 		case !known:
 			n.Why = "not looked at yet"
 		default:
-			n.Ready, n.Why = r.Ready, r.State+", "+r.Reason
+			n.Ready, n.Why = r.Ready && r.State != string(Stopping), r.State+", "+r.Reason
 		}
 		out = append(out, n)
 	}

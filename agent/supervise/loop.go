@@ -30,6 +30,7 @@ const (
 // step under way is waited for, at most ShutdownWait. Run returns after all of
 // its goroutines have ended.
 func (s *Supervisor) Run(ctx context.Context) error {
+	defer close(s.over)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	if s.cfg.Rotate != nil {

@@ -46,6 +46,7 @@ func (w *worker) finish(o outcome) {
 		w.log.Warn("step failed", "step", string(j.step.Op), "container", j.step.ID, "why", j.step.Reason, "err", o.err)
 		w.hist = w.hist.Failed(j.step, w.digest, o.err, time.Now())
 		w.failed(j.step, o.err)
+		w.answer(o.err)
 		if j.step.Op != Prepare {
 			w.lookAgain()
 		}
@@ -76,7 +77,12 @@ func (w *worker) apply(j *job, o outcome) {
 			w.hist.Ended = &said
 		}
 	case Start:
-		w.totals.add(func(t *Totals) { t.Starts++ })
+		w.totals.add(func(t *Totals) {
+			t.Starts++
+			if h := w.hist; h.CountsOf == j.of.Digest && atoi(j.step.Labels[runtime.LabelRestarts]) > h.Counts.Restarts {
+				t.Restarts++
+			}
+		})
 		if i < 0 {
 			w.actual = append(w.actual, o.inst)
 		} else {

@@ -30,6 +30,8 @@ func (s *Supervisor) Restart(ctx context.Context, name string) error {
 			return fmt.Errorf("restart daemon %q: %w", name, err)
 		}
 		return nil
+	case <-s.over:
+		return fmt.Errorf("restart daemon %q: %w", name, errEnded)
 	case <-ctx.Done():
 	}
 	s.mu.Lock()

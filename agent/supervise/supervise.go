@@ -76,6 +76,7 @@ type Supervisor struct {
 	list chan struct{} // capacity 1: look at the containers again
 	pull chan struct{} // slots of pulls, see acquire
 	ask  *probe.Asker
+	over chan struct{} // closed when Run ends
 	// clock orders looks at the runtime and changes to it: a look that began
 	// before a change ended says nothing about its outcome.
 	clock atomic.Uint64
@@ -131,7 +132,7 @@ func New(cfg Config) *Supervisor {
 		ready = cfg.Runtime.Ready
 	}
 	return &Supervisor{
-		cfg: cfg, log: cfg.Log, ask: probe.NewAsker(ready), site: Site{Node: cfg.Node},
+		cfg: cfg, log: cfg.Log, ask: probe.NewAsker(ready), site: Site{Node: cfg.Node}, over: make(chan struct{}),
 		deps: map[string][]string{}, asked: map[string]*request{},
 		wake: make(chan struct{}, 1), list: make(chan struct{}, 1), pull: make(chan struct{}, pullSlots),
 		desired: map[string]Desired{}, left: cfg.Left, workers: map[string]*worker{},
