@@ -164,7 +164,7 @@ func (a *Agent) tell() {
 	a.mu.Unlock()
 	s := statement{
 		Schema: 1, At: time.Now().UTC(), Version: a.version, Address: a.ring.Self().Addr,
-		Labels: me.node.Labels, Taints: me.taints, Cordoned: me.cordoned, Draining: me.draining, Root: a.store.Root().String(), Left: a.left.Load(), StartedAt: a.started.UTC(),
+		Labels: me.node.Labels, Taints: me.taints, Cordoned: me.cordoned, Draining: me.draining, Root: a.store.Root().String(), Left: a.left.Load(), Trouble: clip(a.super.Trouble(), maxReason), StartedAt: a.started.UTC(),
 	}
 	observed := map[string]uint64{}
 	a.mu.Lock()
@@ -257,6 +257,11 @@ func (a *Agent) snapshot() view {
 	v.notes = slices.Concat(notes, a.store.Problems(), a.ring.Notes())
 	if trouble := a.super.Trouble(); trouble != "" {
 		v.notes = append(v.notes, trouble)
+	}
+	for _, m := range v.members {
+		if said := v.said[m.Name]; m.Name != v.self && m.State == gossip.Alive && said.Trouble != "" {
+			v.notes = append(v.notes, m.Name+": "+said.Trouble)
+		}
 	}
 	for _, err := range []error{a.bindings.Problem(), a.authority.Problem()} {
 		if err != nil {

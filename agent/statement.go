@@ -34,6 +34,7 @@ type statement struct {
 	Draining  bool              `json:"draining,omitempty"`
 	Root      string            `json:"root"` // hash over all records held, hex
 	Left      bool              `json:"left,omitempty"`
+	Trouble   string            `json:"trouble,omitempty"` // why nothing is decided there now
 	StartedAt time.Time         `json:"started_at"`
 	Daemons   []statementDaemon `json:"daemons,omitempty"`
 }

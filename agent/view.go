@@ -135,6 +135,9 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 			out.Ready++
 			out.Available++
 		}
+		if v.said[m.Name].Trouble != "" {
+			continue // nothing moves there by itself
+		}
 		switch n.State {
 		case api.StateWaiting, api.StatePulling, api.StateStarting, api.StateStopping:
 			moving = append(moving, n.Node)

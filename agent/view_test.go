@@ -134,6 +134,18 @@ func TestDaemonStates(t *testing.T) {
 			want:   api.DaemonStatus{State: "deleted", Reason: "deleted by alice"},
 		},
 		{
+			name: "a node whose containerd is away does not move by itself",
+			rows: map[string]statementDaemon{"web-1": with(running("new"), func(d *statementDaemon) {
+				d.State, d.Ready, d.Container, d.Reason = api.StateWaiting, false, "", "containerd is away"
+			})},
+			change: func(v *view) {
+				s := v.said["web-1"]
+				s.Trouble = "containerd is away"
+				v.said["web-1"] = s
+			},
+			want: api.DaemonStatus{State: "failed", Reason: "web-1 waiting: containerd is away", Desired: 1},
+		},
+		{
 			name: "one tag, two images",
 			rows: map[string]statementDaemon{"web-1": running("new"), "web-2": running("new"), "web-3": with(running("new"), func(d *statementDaemon) { d.ImageDigest = "sha256:bb" })},
 			want: api.DaemonStatus{State: "ok", Reason: "web-3 runs another image under the same tag example.test/exporter:2; pin it by digest", Desired: 3, Current: 3, Ready: 3, Updated: 3, Available: 3},
