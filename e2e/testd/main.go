@@ -26,6 +26,8 @@ type options struct {
 	printEnv   bool
 	marker     string
 	alone      string
+	tick       time.Duration
+	have       string
 	version    bool
 }
 
@@ -49,12 +51,20 @@ func run(args []string, stdout io.Writer) (int, error) {
 	fs.BoolVar(&o.printEnv, "print-env", false, "print the environment")
 	fs.StringVar(&o.marker, "marker", "", "append a line to this `file` at every start")
 	fs.StringVar(&o.alone, "alone", "", "hold a lock on this `file`; where another does, append a line to FILE.double")
+	fs.DurationVar(&o.tick, "tick", 0, "print a numbered line of 200 bytes this often")
+	fs.StringVar(&o.have, "have", "", "exit at once, with 0 where this `file` exists and with 1 where not")
 	fs.BoolVar(&o.version, "version", false, "print the image's revision and exit")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
 	if o.version {
 		fmt.Fprint(stdout, revision())
+		return 0, nil
+	}
+	if o.have != "" {
+		if _, err := os.Stat(o.have); err != nil {
+			return 1, err
+		}
 		return 0, nil
 	}
 
@@ -81,7 +91,25 @@ func run(args []string, stdout io.Writer) (int, error) {
 			fmt.Fprintln(os.Stderr, "testd:", http.Serve(ln, handler()))
 		}()
 	}
+	if o.tick > 0 {
+		go ticks(ctx, stdout, o.tick)
+	}
 	return o.wait(ctx), nil
+}
+
+// ticks prints lines whose numbers tell when one is missing. It stands still
+// while nobody takes them.
+func ticks(ctx context.Context, stdout io.Writer, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for i := 1; ; i++ {
+		fmt.Fprintf(stdout, "tick %d %s\n", i, strings.Repeat(".", 200))
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }
 
 // prepare does what is done once, before waiting.
