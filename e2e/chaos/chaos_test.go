@@ -32,7 +32,7 @@ func TestChaos(t *testing.T) {
 	if cfg.Seed == 0 {
 		cfg.Seed = uint64(time.Now().UnixNano())
 	}
-	replay := fmt.Sprintf("go test ./e2e/chaos -run 'TestChaos$' -v -args -chaos.seed=%d -chaos.faults=%d -chaos.server=%q", cfg.Seed, cfg.Faults, *server)
+	replay := fmt.Sprintf("make chaos SEED=%d FAULTS=%d SERVER=%s", cfg.Seed, cfg.Faults, *server)
 	t.Logf("seed %d; the same schedule again: %s", cfg.Seed, replay)
 	res, err := Run(t.Context(), cfg)
 	if err != nil {
