@@ -173,7 +173,8 @@ func TestRealContainers(t *testing.T) {
 	s, end = begin()
 	defer func() { end() }()
 	s.Set([]Desired{d3})
-	if r := until(t, s, "web", "running", running); r.Restarts != 1 || !strings.Contains(r.Reason, "SIGKILL") {
+	again := func(r Report) bool { return running(r) && r.PID != third.PID }
+	if r := until(t, s, "web", "running again", again); r.Restarts != 1 || !strings.Contains(r.Reason, "SIGKILL") {
 		t.Errorf("report after an exit while away: %+v", r)
 	}
 

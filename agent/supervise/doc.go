@@ -11,12 +11,20 @@
 //   - Before a container is stopped for a new digest, the new image is present,
 //     its files are rendered and the policy was checked.
 //   - What is known about a container lives in its labels: a restarted agent
-//     rebuilds restarts, back-off and finished runs from what it finds.
+//     rebuilds restarts, back-off, health and finished runs from what it finds.
+//     Only the ends of jobs are kept on disk, since a job runs once even when
+//     its container is gone.
+//   - A daemon is started after what it depends on is ready here, and stopped
+//     before it when both have to go; waiting for that has an end. A failing
+//     dependency stops nothing.
+//   - What is decided about is the daemon as it is rendered for this node, and
+//     its digest is the rendered one.
 //   - One daemon's failure, hang or panic never holds up another.
 //   - Every state has a reason.
 //
 // Every decision is a pure function: Plan (what to do next), History.Observe
-// (what was seen), Render (what to run) and Backoff.Delay (when to try again).
+// (what was seen), probe.Status (what the probes mean), RefuseRestart, Render
+// (what to run) and Backoff.Delay (when to try again).
 // The rest of the package carries their results out and decides nothing.
 //
 // Concurrency: Run owns one goroutine per daemon, each of which owns its

@@ -100,6 +100,9 @@ func (p *plan) ended() Result {
 		}
 		if e.Said != nil {
 			r.More = e.Said.words()
+			if e.Said.Taken {
+				r.Reason += "; " + r.More[0]
+			}
 		}
 	}
 	return r

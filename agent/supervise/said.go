@@ -2,6 +2,9 @@ package supervise
 
 import (
 	"context"
+	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -9,42 +12,94 @@ import (
 const (
 	// listenLimit bounds reading a container's last words.
 	listenLimit = 2 * time.Second
-	// saidLimit is how much of a line is quoted.
+	// saidLimit is how much of a line is quoted, in bytes.
 	saidLimit = 200
 )
 
 // Said is what a container said last before it failed.
 type Said struct {
-	Line   string // the last line, or the one that tells of a taken port
-	Port   int    // that was taken; 0: none was named
-	Holder string // the daemon of this node that listens there; "": not known
+	Line   string // the last line, or the last one that tells of a taken port
+	Taken  bool   // the line tells of a taken port
+	Port   int    // which; 0: it names none
+	Holder string // the daemon of this node that listens there; "": none of ours is known to
 }
 
-// words are reasons that follow from it.
+// words are the reasons that follow from it. A taken port is concluded from
+// what the program itself wrote, which is quoted; who has it, from the kernel.
 func (s Said) words() []string {
-	if s.Line == "" {
+	switch {
+	case s.Line == "":
 		return nil
+	case s.Holder != "":
+		return []string{fmt.Sprintf("port %d is taken by daemon %s, which was first", s.Port, s.Holder), "it said: " + s.Line}
+	case s.Taken:
+		return []string{"its port is taken", "it said: " + s.Line}
 	}
 	return []string{"it said last: " + s.Line}
 }
 
-// listen reads what the daemon's container said last.
+// listen reads what the daemon's container said last, and who listens on the
+// port that it wanted.
 func (w *worker) listen(ctx context.Context) Said {
 	ctx, cancel := context.WithTimeout(ctx, listenLimit)
 	defer cancel()
-	return readSaid(w.s.cfg.LastOutput(ctx, w.name))
+	said := readSaid(w.s.cfg.LastOutput(ctx, w.name))
+	if said.Port != 0 {
+		said.Holder = holderOf(procDir, said.Port, w.s.neighbours(w.name))
+	}
+	return said
 }
+
+// neighbours are the other daemons that run here, with their init's pid.
+func (s *Supervisor) neighbours(name string) map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]int{}
+	for other, r := range s.reports {
+		if other != name && r.PID != 0 {
+			out[other] = r.PID
+		}
+	}
+	return out
+}
+
+// taken matches what programs write of EADDRINUSE: the C library's words, in
+// which most languages say it, and the name, in which Node does.
+var taken = regexp.MustCompile(`(?i)address already in use|EADDRINUSE|address in use`)
+
+// ports matches "127.0.0.1:80", "[::]:80", ":80" and "port 80".
+var ports = regexp.MustCompile(`(?i)(?::|port[ =]+)(\d{1,5})\b`)
 
 // readSaid picks the line that tells most out of a container's last output.
 func readSaid(output string) Said {
-	last := ""
+	var said Said
 	for line := range strings.Lines(output) {
-		if line = strings.Join(strings.Fields(strings.ToValidUTF8(line, "?")), " "); line != "" {
-			last = line
+		line = strings.Join(strings.Fields(strings.ToValidUTF8(line, "?")), " ")
+		is := taken.MatchString(line)
+		if line == "" || said.Taken && !is {
+			continue
+		}
+		said = Said{Line: line, Taken: is}
+		if is {
+			said.Port = portIn(line)
 		}
 	}
-	if len(last) > saidLimit {
-		last = strings.ToValidUTF8(last[:saidLimit], "") + "…"
+	if len(said.Line) > saidLimit {
+		said.Line = strings.ToValidUTF8(said.Line[:saidLimit], "") + "…"
 	}
-	return Said{Line: last}
+	return said
+}
+
+// portIn finds the port of a line; the last one, since times of day, which look
+// alike, come first. 0: none, or not surely one.
+func portIn(line string) int {
+	all := ports.FindAllStringSubmatch(line, -1)
+	if len(all) == 0 {
+		return 0
+	}
+	n, err := strconv.Atoi(all[len(all)-1][1])
+	if err != nil || n < 1 || n > 65535 {
+		return 0
+	}
+	return n
 }

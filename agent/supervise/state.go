@@ -25,14 +25,19 @@ import (
 //	                                                                    v
 //	     unhealthy <--> running          (exited, not to be restarted) completed, stopped
 //
+// An instance whose probes have not passed yet is starting. Unhealthy is one
+// whose readiness failed, or whose liveness or startup failed and which is about
+// to be stopped for it, and then goes the way of a crash. Waiting is for a
+// dependency; a cordoned or tainted node excludes what is not there yet.
+//
 // The loop is level-triggered: a container may be taken away, stopped or
 // paused by others at any moment, so that any state may follow any other. The
 // drawing shows the ways that it takes by itself.
 type State string
 
 const (
-	Excluded  State = "excluded"  // not meant for this node
-	Waiting   State = "waiting"   // not looked at yet, or for something else
+	Excluded  State = "excluded"  // not meant for this node, or kept off it
+	Waiting   State = "waiting"   // not looked at yet, or for a dependency
 	Pulling   State = "pulling"   // fetching the image, rendering files
 	Starting  State = "starting"  // being created and started
 	Running   State = "running"   // a container runs
