@@ -28,7 +28,7 @@ selectors have it. The labels that every node has by itself stay as they are.`,
 			if err != nil {
 				return err
 			}
-			return a.editNode(cmd.Context(), args[0], "label", "labeled", edit)
+			return a.editNode(cmd.Context(), args[0], "label", setOrNot(args[1:], "labeled"), edit)
 		},
 	}
 }
@@ -48,9 +48,18 @@ taints of the node's own agentd.toml no longer count.`,
 			if err != nil {
 				return err
 			}
-			return a.editNode(cmd.Context(), args[0], "taint", "tainted", edit)
+			return a.editNode(cmd.Context(), args[0], "taint", setOrNot(args[1:], "tainted"), edit)
 		},
 	}
+}
+
+// setOrNot is kubectl's word for a change: labeled, or unlabeled where labels
+// only go.
+func setOrNot(args []string, word string) string {
+	if slices.ContainsFunc(args, func(s string) bool { return !strings.HasSuffix(s, "-") }) {
+		return word
+	}
+	return "un" + word
 }
 
 // editNode is label and taint: a change and a word for it.

@@ -267,14 +267,15 @@ func (a *app) nodeCells(n api.NodeDaemon) []string {
 	}
 	reason := n.Reason
 	if n.State == api.StateRunning && n.Ready {
-		reason = quietReason(reason)
+		reason = quietReason(reason, n.Revision)
 	}
 	return []string{n.State, ready, rev, restarts, since, reason}
 }
 
-// quietReason leaves out what only repeats the state.
-func quietReason(reason string) string {
-	if reason == "running" || reason == "ready" {
+// quietReason leaves out what the other columns say.
+func quietReason(reason string, revision int) string {
+	switch reason {
+	case "running", "ready", fmt.Sprintf("runs revision %d", revision):
 		return ""
 	}
 	return reason
