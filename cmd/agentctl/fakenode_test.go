@@ -111,7 +111,7 @@ func (f *fakeRing) Exec(ctx context.Context, name string, req api.ExecRequest, s
 	case "ask": // a line from a terminal, which is raw
 		var line []byte
 		for b := make([]byte, 1); ; line = append(line, b[0]) {
-			if _, err := s.Stdin.Read(b); err != nil || b[0] == '\r' || b[0] == '\n' {
+			if n, _ := s.Stdin.Read(b); n == 0 || b[0] == '\r' || b[0] == '\n' {
 				break
 			}
 		}

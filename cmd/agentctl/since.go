@@ -85,9 +85,12 @@ func (a *app) follow(ctx context.Context, begun func() bool, read func() error) 
 	told := false
 	for {
 		err := read()
-		switch {
-		case ctx.Err() != nil:
+		select {
+		case <-ctx.Done():
 			return nil // somebody had enough
+		default:
+		}
+		switch {
 		case !begun() || !restarting(err):
 			return err
 		case !told:
