@@ -15,6 +15,10 @@ import (
 // their own, or, where its program is not installed, to a file that containerd
 // appends to and agentd rotates.
 func wireOutput(c *agent.Config, cfg config.Config, log *slog.Logger) {
+	// Also beside loggers: an adopted container may still write to a plain file.
+	c.Rotate = func(path string, size int64, files int) error {
+		return logfile.Rotate(path, logfile.Limits{MaxSize: size, MaxFiles: files})
+	}
 	self, err := os.Executable()
 	if err != nil {
 		self = "" // the installed place is left to look at
@@ -22,9 +26,6 @@ func wireOutput(c *agent.Config, cfg config.Config, log *slog.Logger) {
 	program, err := logger.Find(self)
 	if err != nil {
 		log.Warn("containers write to plain files", "reason", err)
-		c.Rotate = func(path string, size int64, files int) error {
-			return logfile.Rotate(path, logfile.Limits{MaxSize: size, MaxFiles: files})
-		}
 		return
 	}
 	sink := cfg.Log.ContainerLogs(config.JournalSocket)
