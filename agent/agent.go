@@ -223,18 +223,34 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.greet(ctx); err != nil {
 		return err
 	}
+	defer a.keepEvents(ctx)()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.api.Run(ctx) })
 	g.Go(func() error { return a.server.Run(ctx) })
 	g.Go(func() error { return a.super.Run(ctx) })
 	g.Go(func() error { return a.ring.Run(ctx) })
-	g.Go(func() error { return a.events.Run(ctx) })
 	g.Go(func() error { return a.loop(ctx) })
 	g.Go(func() error { return a.serveMetrics(ctx) })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
+}
+
+// keepEvents starts the log of events, which outlives all that may have
+// something to tell. The function that it returns ends it.
+func (a *Agent) keepEvents(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- a.events.Run(ctx) }()
+	a.emit(api.Event{Type: api.EventAgent, Reason: fmt.Sprintf("agentd %s started", a.version)})
+	return func() {
+		a.emit(api.Event{Type: api.EventAgent, Reason: "agentd stops; containers go on"})
+		cancel()
+		if err := <-ended; err != nil {
+			a.log.Warn("events were not all kept", "err", err)
+		}
+	}
 }
 
 func (a *Agent) close() {

@@ -84,6 +84,7 @@ func (a *Agent) Roster(context.Context) (api.Roster, error) {
 		}
 		out.Nodes = append(out.Nodes, api.RosterNode{
 			Name: n.Name, ID: n.ID, State: n.State, Address: n.Address, Labels: n.Labels,
+			Taints: n.Taints, Cordoned: n.Cordoned, Draining: n.Draining,
 			Healthy: n.State == string(gossip.Alive) && n.DaemonsReady == n.DaemonsPlaced,
 		})
 	}

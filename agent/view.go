@@ -161,7 +161,7 @@ func judge(d daemonView, s api.DaemonStatus, updated map[string]bool, moving, un
 	case d.problem != "":
 		return api.DaemonDegraded, d.problem
 	case s.Desired == 0:
-		return api.DaemonOK, "no node matches its selector"
+		return api.DaemonOK, nowhere(s)
 	case s.Ready == s.Desired && s.Updated == s.Desired:
 		if d.varies {
 			return api.DaemonOK, "" // nodes may be meant to run different images
@@ -248,6 +248,16 @@ func (v view) why(name, node string) (w api.Why, ok bool) {
 		w.Nodes = append(w.Nodes, wn)
 	}
 	return w, node == "" || len(w.Nodes) > 0
+}
+
+// nowhere says why a daemon is meant for no node.
+func nowhere(s api.DaemonStatus) string {
+	for _, n := range s.Nodes {
+		if n.Reason != "" {
+			return "meant for no node; " + n.Node + ": " + n.Reason
+		}
+	}
+	return "meant for no node"
 }
 
 // differentImages tells of nodes whose tag named another image than most: the

@@ -107,8 +107,10 @@ func TestDaemonStates(t *testing.T) {
 		{
 			name:   "its selector matches nobody",
 			daemon: func(d *daemonView) { d.spec.Selector = map[string]string{"role": "db"} },
-			rows:   map[string]statementDaemon{"web-1": with(running("new"), func(d *statementDaemon) { *d = statementDaemon{Name: "exporter", State: "excluded", Observed: 5} })},
-			want:   api.DaemonStatus{State: "ok", Reason: "no node matches its selector"},
+			rows: map[string]statementDaemon{"web-1": with(running("new"), func(d *statementDaemon) {
+				*d = statementDaemon{Name: "exporter", State: "excluded", Reason: `label role is "web", not "db"`, Observed: 5}
+			})},
+			want: api.DaemonStatus{State: "ok", Reason: "meant for no node; web-1: label role is \"web\", not \"db\""},
 		},
 		{
 			name: "a container where it is not meant to be is counted apart",
