@@ -1,113 +1,168 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
-	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/cio"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/containerd/v2/pkg/oci"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/agentd/agentd/e2e/lab"
+	"github.com/agentd/agentd/runtime/logger"
 )
 
-// bare is the floor: containerd's own client and nothing else. It does what has
-// to be done for a container, with no thought for what may go wrong.
+// bare is a running e2e/bench/floor, in a containerd namespace of its own on a
+// node.
 type bare struct {
-	client *containerd.Client
-	image  containerd.Image
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Scanner
 }
 
-func newBare(ctx context.Context, address, namespace string) (*bare, error) {
-	client, err := containerd.New(address, containerd.WithDefaultNamespace(namespace))
-	if err != nil {
-		return nil, err
-	}
-	image, err := client.GetImage(namespaces.WithNamespace(ctx, namespace), lab.TestImageRef)
-	if err != nil {
-		return nil, err
-	}
-	return &bare{client: client, image: image}, nil
-}
-
-// start makes and starts one container and returns what it is known by.
-func (b *bare) start(ctx context.Context, id string) (containerd.Task, error) {
-	c, err := b.client.NewContainer(ctx, id,
-		containerd.WithNewSnapshot("bare-"+id, b.image),
-		containerd.WithNewSpec(oci.WithImageConfig(b.image), oci.WithHostNamespace("network")))
-	if err != nil {
-		return nil, fmt.Errorf("make %s: %w", id, err)
-	}
-	task, err := c.NewTask(ctx, cio.NullIO)
-	if err != nil {
-		return nil, fmt.Errorf("make the task of %s: %w", id, err)
-	}
-	return task, task.Start(ctx)
-}
-
-// end deletes what has ended, or is ended here.
-func (b *bare) end(ctx context.Context, id string, task containerd.Task) error {
-	if _, err := task.Delete(ctx, containerd.WithProcessKill); err != nil {
-		return fmt.Errorf("delete the task of %s: %w", id, err)
-	}
-	c, err := b.client.LoadContainer(ctx, id)
-	if err != nil {
-		return err
-	}
-	return c.Delete(ctx, containerd.WithSnapshotCleanup)
-}
-
-// many starts so many, four at a time: more at once gain nothing.
-func (b *bare) many(ctx context.Context, n int) (time.Duration, error) {
-	tasks := make([]containerd.Task, n)
-	began := time.Now()
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for i := range n {
-		g.Go(func() (err error) {
-			tasks[i], err = b.start(gctx, fmt.Sprintf("bare-%d", i))
-			return err
-		})
-	}
-	err := g.Wait()
-	took := time.Since(began)
-	if err != nil {
-		return 0, err
-	}
-	for i, t := range tasks {
-		if err := b.end(ctx, fmt.Sprintf("bare-%d", i), t); err != nil {
-			return 0, err
+// bare starts one. With logs, its containers have the logger that agentd's have,
+// which is a process more per container; without, nobody takes their output.
+func (r *rig) bare(ctx context.Context, n *lab.Node, name string, logs bool) (*bare, error) {
+	program := filepath.Join(r.Dir, "floor")
+	if _, err := os.Stat(program); err != nil {
+		if _, err := lab.Must(ctx, "env", "CGO_ENABLED=0", "go", "build", "-buildvcs=false", "-o", program, "github.com/agentd/agentd/e2e/bench/floor"); err != nil {
+			return nil, fmt.Errorf("build the floor: %w", err)
 		}
 	}
-	return took, nil
+	ns := n.Namespace + "-" + name // apart from agentd's
+	if err := n.Containerd.Import(ctx, ns, filepath.Join(r.Dir, archive)); err != nil {
+		return nil, err
+	}
+	args := []string{"-address", n.Containerd.Address, "-namespace", ns, "-image", lab.TestImageRef}
+	if logs {
+		logd, err := r.Program(logger.Program)
+		if err != nil {
+			return nil, err
+		}
+		if logd, err = filepath.Abs(logd); err != nil {
+			return nil, err
+		}
+		uri, err := logger.Options{Daemon: "CONTAINER_ID", Sink: logger.SinkFile, Path: filepath.Join(r.Dir, ns+"-CONTAINER_ID.log")}.URI(logd)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-log", uri)
+	}
+	b := &bare{cmd: exec.CommandContext(ctx, program, args...)}
+	b.cmd.Env = append(os.Environ(), lab.EnvID+"="+r.ID)
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	b.cmd.Stderr = os.Stderr
+	var err error
+	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	b.stdout = bufio.NewScanner(out)
+	if err := b.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the floor: %w", err)
+	}
+	return b, nil
 }
 
-// again kills a container and starts it anew: kill, delete, create, start.
-func (b *bare) again(ctx context.Context) (time.Duration, error) {
-	const id = "bare"
-	task, err := b.start(ctx, id)
+// do gives it a command and waits for the answer.
+func (b *bare) do(command string, args ...any) error {
+	command = fmt.Sprintf(command, args...)
+	if _, err := fmt.Fprintln(b.stdin, command); err != nil {
+		return fmt.Errorf("tell the floor %q: %w", command, err)
+	}
+	if !b.stdout.Scan() {
+		return fmt.Errorf("the floor ended at %q", command)
+	}
+	if got := b.stdout.Text(); got != "ok" {
+		return fmt.Errorf("the floor at %q: %s", command, got)
+	}
+	return nil
+}
+
+// close removes its containers and ends it.
+func (b *bare) close() error {
+	return errors.Join(b.do("clear"), b.stdin.Close(), b.cmd.Wait())
+}
+
+// witness sees the test program's processes start on one node, in /proc, in the
+// same way whoever starts them; asking containerd would take as long as what is
+// measured.
+type witness struct {
+	comm  string
+	netns os.FileInfo
+	old   map[string]bool // processes that were there at first
+}
+
+func newWitness(n *lab.Node) (*witness, error) {
+	w := &witness{comm: program, old: map[string]bool{}}
+	var err error
+	if w.netns, err = os.Stat("/run/netns/" + n.NetNS); err != nil {
+		return nil, err
+	}
+	all, err := pids()
+	for _, pid := range all {
+		w.old[pid] = true
+	}
+	return w, err
+}
+
+// started waits until so many of them have started since newWitness.
+func (w *witness) started(ctx context.Context, want int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	found := map[string]bool{}
+	for {
+		all, err := pids()
+		if err != nil {
+			return err
+		}
+		for _, pid := range all {
+			if !w.old[pid] && !found[pid] && w.is(pid) {
+				found[pid] = true
+			}
+		}
+		if len(found) >= want {
+			return nil
+		}
+		if err := lab.Pause(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("wait for %d processes, have %d: %w", want, len(found), err)
+		}
+	}
+}
+
+func (w *witness) is(pid string) bool {
+	comm, err := os.ReadFile("/proc/" + pid + "/comm")
+	if err != nil || strings.TrimSpace(string(comm)) != w.comm {
+		return false
+	}
+	st, err := os.Stat("/proc/" + pid + "/ns/net")
+	return err == nil && os.SameFile(st, w.netns)
+}
+
+func pids() ([]string, error) {
+	dir, err := os.Open("/proc")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	exit, err := task.Wait(ctx)
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	began := time.Now()
-	if err := syscall.Kill(int(task.Pid()), syscall.SIGKILL); err != nil {
-		return 0, err
+	all := names[:0]
+	for _, name := range names {
+		if _, err := strconv.Atoi(name); err == nil {
+			all = append(all, name)
+		}
 	}
-	<-exit
-	if err := b.end(ctx, id, task); err != nil {
-		return 0, err
-	}
-	if task, err = b.start(ctx, id); err != nil {
-		return 0, err
-	}
-	took := time.Since(began)
-	return took, b.end(ctx, id, task)
+	return all, nil
 }

@@ -17,37 +17,46 @@ import (
 // three when nothing happens; the worst of the three counts.
 func (r *rig) idle(ctx context.Context, p plan, stderr io.Writer) ([]result, error) {
 	fmt.Fprintf(stderr, "# idle agents for %v\n", p.window)
-	if err := lab.Pause(ctx, p.settle); err != nil {
+	rss, cpu, err := r.use(ctx, p, r.Nodes...)
+	if err != nil {
 		return nil, err
 	}
-	before := make([]time.Duration, len(r.Nodes))
-	for i, n := range r.Nodes {
-		used, err := cpuTime(n.Agent.PID)
-		if err != nil {
-			return nil, err
+	return []result{
+		{name: "idle-agent-memory", measured: rss, limit: 40, unit: "MB"},
+		{name: "idle-agent-cpu", measured: cpu, limit: 0.2, unit: "%"},
+	}, nil
+}
+
+// use is what the agents of some nodes take while nothing happens: memory in MB
+// and processor time in percent of a core; the worst one counts.
+func (r *rig) use(ctx context.Context, p plan, nodes ...*lab.Node) (rss, cpu float64, err error) {
+	if err := lab.Pause(ctx, p.settle); err != nil {
+		return 0, 0, err
+	}
+	before := make([]time.Duration, len(nodes))
+	for i, n := range nodes {
+		if before[i], err = cpuTime(n.Agent.PID); err != nil {
+			return 0, 0, err
 		}
-		before[i] = used
 	}
 	began := time.Now()
 	if err := lab.Pause(ctx, p.window); err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	window := time.Since(began)
-	rss := result{name: "idle-agent-memory", limit: 40, unit: "MB"}
-	cpu := result{name: "idle-agent-cpu", limit: 0.2, unit: "%"}
-	for i, n := range r.Nodes {
+	for i, n := range nodes {
 		used, err := cpuTime(n.Agent.PID)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		bytes, err := lab.RSS(n.Agent.PID)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
-		cpu.measured = max(cpu.measured, 100*float64(used-before[i])/float64(window))
-		rss.measured = max(rss.measured, float64(bytes)/1e6)
+		cpu = max(cpu, 100*float64(used-before[i])/float64(window))
+		rss = max(rss, float64(bytes)/1e6)
 	}
-	return []result{rss, cpu}, nil
+	return rss, cpu, nil
 }
 
 // cpuTime is the processor time of a process. /proc/PID/stat counts in ticks of

@@ -30,6 +30,7 @@ type plan struct {
 	settle      time.Duration // before the idle window
 	window      time.Duration // of the idle agent's measurement
 	limits      bool
+	only        string // the one part to measure; "" all
 }
 
 func main() {
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	short := fs.Bool("short", false, "once over, without limits")
-	only := fs.String("only", "", "measure only these: real or simulated")
+	only := fs.String("only", "", "measure only `PART`: simulated, real, or of real apply, killed, idle, restart, many or idle-20")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -54,12 +55,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if *short {
 		p = plan{repetitions: 2, settle: time.Second, window: 4 * time.Second}
 	}
+	p.only = *only
 	var all []result
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, plan, io.Writer) ([]result, error)
 	}{{"real", realParts}, {"simulated", simulated}} {
-		if *only != "" && *only != part.name {
+		if p.only != "" && (p.only == "simulated") != (part.name == "simulated") {
 			continue
 		}
 		found, err := part.measure(ctx, p, stderr)
@@ -79,8 +81,8 @@ type result struct {
 	name     string
 	measured float64
 	floor    float64 // 0: there is none
-	limit    float64
-	unit     string // ms, MB, %, s
+	limit    float64 // 0: for information
+	unit     string  // ms, MB, %, s
 }
 
 // against is what the limit is compared with.
@@ -93,6 +95,8 @@ func (r result) against() float64 {
 
 func (r result) verdict() string {
 	switch v := r.against(); {
+	case r.limit == 0:
+		return "-"
 	case v <= r.limit:
 		return "ok"
 	case v <= r.limit*tolerance:
@@ -110,6 +114,9 @@ func printTable(w io.Writer, all []result) error {
 		if r.floor > 0 {
 			floor, ratio = fmt.Sprintf("%.4g%s", r.floor, r.unit), fmt.Sprintf("%.2f", r.against())
 			limit = fmt.Sprintf("%.2fx", r.limit)
+		}
+		if r.limit == 0 {
+			limit = "-"
 		}
 		fmt.Fprintf(tw, "%s\t%.4g%s\t%s\t%s\t%s\t%s\n", r.name, r.measured, r.unit, floor, ratio, limit, r.verdict())
 	}

@@ -23,6 +23,7 @@ type rig struct {
 const (
 	daemonName = "bench"
 	program    = "testd"
+	archive    = "testd.tar"
 	// resetAfter lets every kill be the first one: the restart is immediate.
 	daemonFile = `name  = "bench"
 image = "` + lab.TestImageRef + `"
@@ -42,8 +43,17 @@ func realParts(ctx context.Context, p plan, stderr io.Writer) (all []result, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	for _, part := range []func(context.Context, plan, io.Writer) ([]result, error){r.apply, r.killed, r.idle, r.supervised, r.idleProbed} {
-		found, err := part(ctx, p, stderr)
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, plan, io.Writer) ([]result, error)
+	}{
+		{"apply", r.apply}, {"killed", r.killed}, {"idle", r.idle},
+		{"restart", r.restarted}, {"many", r.many}, {"idle-20", r.idleCrowd},
+	} {
+		if p.only != "" && p.only != "real" && p.only != part.name {
+			continue
+		}
+		found, err := part.measure(ctx, p, stderr)
 		if err != nil {
 			return nil, fmt.Errorf("%w\nagentd's log on %s ends:\n%s", err, r.Nodes[0].Name, r.Nodes[0].Agent.Tail())
 		}
@@ -53,27 +63,39 @@ func realParts(ctx context.Context, p plan, stderr io.Writer) (all []result, err
 }
 
 func start(ctx context.Context) (*rig, error) {
-	l, err := lab.New(ctx, lab.Config{ID: lab.NewID("agb")})
+	dir, err := lab.TempDir("agb")
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{Lab: l, file: filepath.Join(l.Dir, "bench.toml")}
-	if err := r.build(ctx); err != nil {
+	images := filepath.Join(dir, archive)
+	l, err := lab.New(ctx, lab.Config{ID: lab.NewID("agb"), Dir: dir, Archives: []string{images}})
+	if err != nil {
+		return nil, err
+	}
+	r := &rig{Lab: l, file: filepath.Join(dir, "bench.toml")}
+	if err := r.build(ctx, images); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return r, nil
 }
 
-func (r *rig) build(ctx context.Context) error {
+func (r *rig) build(ctx context.Context, images string) error {
 	if err := os.WriteFile(r.file, []byte(daemonFile), 0o644); err != nil {
 		return err
 	}
-	archive := filepath.Join(r.Dir, "testd.tar")
-	if _, err := lab.TestImage(ctx, archive); err != nil {
+	if _, err := lab.TestImage(ctx, images); err != nil {
 		return err
 	}
-	if err := r.Ring(ctx, archive, "n1", "n2", "n3"); err != nil {
-		return err
+	for _, name := range []string{"n1", "n2", "n3"} {
+		n, err := r.AddNode(ctx, name)
+		if err != nil {
+			return err
+		}
+		// As the floor has it, also where journald runs.
+		n.Extra = "[log]\ncontainers = \"file\"\n"
+		if err := r.Enter(ctx, n); err != nil {
+			return err
+		}
 	}
 	return r.Agree(ctx, 30*time.Second)
 }
@@ -170,7 +192,7 @@ func (r *rig) killed(ctx context.Context, p plan, stderr io.Writer) ([]result, e
 	fmt.Fprintln(stderr, "# killed to running again")
 	n := r.Nodes[1]
 	floorNS := n.Namespace + "-floor" // apart from agentd's
-	if err := n.Containerd.Import(ctx, floorNS, filepath.Join(r.Dir, "testd.tar")); err != nil {
+	if err := n.Containerd.Import(ctx, floorNS, filepath.Join(r.Dir, archive)); err != nil {
 		return nil, err
 	}
 	var measured, floor []time.Duration
