@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -129,7 +130,7 @@ func TestJobAttempts(t *testing.T) {
 }
 
 // A job that can't be started at all ends too; one that was interrupted by us
-// did not fail.
+// did not fail, and neither did one whose runtime was away.
 //
 // conformance: C7
 func TestJobThatCannotStart(t *testing.T) {
@@ -148,7 +149,11 @@ func TestJobThatCannotStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, fake.Config{})
 		defer r.end()
+		for range 5 {
+			r.rt.FailNext(fake.OpEnsure, fmt.Errorf("create: %w", runtime.ErrUnavailable))
+		}
 		r.set(want("job", 1, asJob(1)))
+		r.after(10 * time.Second)
 		r.is("job", Running)
 		r.s.SetNode(r.cfg.Node, false, true)
 		r.after(time.Second)
@@ -181,4 +186,30 @@ func TestJobFile(t *testing.T) {
 	if ends := readJobs(dir, "job"); ends != nil {
 		t.Fatalf("read %+v", ends)
 	}
+}
+
+// What does not fit on the node is retried, and nothing that runs makes room
+// for it.
+//
+// conformance: A6
+func TestWhatDoesNotFitEvictsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, fake.Config{Program: func(s runtime.Spec) fake.Program {
+			if s.ID == "big" {
+				return fake.Program{FailStart: errors.New("runc create: cannot allocate memory")}
+			}
+			return fake.Program{}
+		}})
+		defer r.end()
+		r.set(want("web", 1))
+		before := r.is("web", Running)
+		r.set(want("web", 1), want("big", 1))
+		r.after(time.Hour)
+		if rep := r.is("big", BackOff); !strings.Contains(rep.Reason, "cannot allocate memory") {
+			t.Fatalf("report %+v", rep)
+		}
+		if rep := r.is("web", Running); rep.PID != before.PID || r.rt.Starts("web") != 1 {
+			t.Fatalf("report %+v", rep)
+		}
+	})
 }

@@ -155,6 +155,16 @@ func (s *Supervisor) leadsTo(name string, users []User) bool {
 	return false
 }
 
+// learn remembers what a daemon depended on when it was started, by an agent
+// before this one, in case that its record is a delete by now.
+func (s *Supervisor) learn(name string, needs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, wanted := s.desired[name]; len(needs) > 0 && (!wanted || d.Delete) {
+		s.deps[name] = needs
+	}
+}
+
 // presentLocked reports whether processes of a daemon may be here; s.mu is held.
 func (s *Supervisor) presentLocked(name string) bool {
 	r, known := s.reports[name]

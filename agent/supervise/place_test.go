@@ -25,7 +25,6 @@ func (r *rig) tainted(taints ...string) spec.Node {
 }
 
 // conformance: B5
-// conformance: A6
 func TestTaints(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, fake.Config{})

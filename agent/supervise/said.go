@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// listenLimit bounds reading a container's last words.
-	listenLimit = 2 * time.Second
+	// listenLimit bounds reading a container's last words, since the next
+	// attempt waits for it: it is no longer than the shortest back-off.
+	listenLimit = 500 * time.Millisecond
 	// saidLimit is how much of a line is quoted, in bytes.
 	saidLimit = 200
 )

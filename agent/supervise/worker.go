@@ -58,6 +58,9 @@ func (w *worker) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	w.current, w.ends = readCurrent(w.s.cfg.DataDir, w.name), readJobs(w.s.cfg.DataDir, w.name)
+	if w.current != nil {
+		w.s.learn(w.name, w.current.Daemon.DependsOn)
+	}
 	defer func() { w.answer(errEnded) }()
 	for {
 		if w.retire() {
