@@ -120,8 +120,23 @@ func printTable(w io.Writer, all []result) error {
 		}
 		fmt.Fprintf(tw, "%s\t%.4g%s\t%s\t%s\t%s\t%s\n", r.name, r.measured, r.unit, floor, ratio, limit, r.verdict())
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, notes)
+	return err
 }
+
+// notes tell what the floors are.
+const notes = `# MEASURED and FLOOR are medians of the same run, taken in turns.
+# apply-to-running-on-3, killed-to-running-again: the floor is ctr, a process
+#   per call, with ctr's own container setup and output to a file.
+# restart, 20-daemons-from-nothing: the floor is containerd's Go client in a
+#   process that is there already, with the setup, seccomp profile and logger of
+#   agentd's containers; 20 are started four at a time. Ours begin with a SIGKILL
+#   and with typing agentctl uncordon; both end when /proc has the processes.
+# restart-floor-without-logger: the same with nobody taking the floor's output.
+`
 
 // judge makes an error of what is beyond tolerance.
 func judge(all []result, p plan) error {

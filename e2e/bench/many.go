@@ -23,7 +23,7 @@ func (r *rig) crowdFile(n *lab.Node, more func(i int) string) (path string, name
 		names = append(names, fmt.Sprintf("many-%d", i))
 		fmt.Fprintf(&b, "[[daemon]]\nname = %q\nimage = %q\npull = \"never\"\nnodes = [%q]\n", names[i], lab.TestImageRef, n.Name)
 		if more != nil {
-			b.WriteString(strings.ReplaceAll(more(i), "[", "[daemon."))
+			b.WriteString(more(i))
 		}
 	}
 	path = filepath.Join(r.Dir, "many.toml")
@@ -103,7 +103,7 @@ func (r *rig) idleCrowd(ctx context.Context, p plan, stderr io.Writer) ([]result
 	fmt.Fprintf(stderr, "# an agent with 20 probed daemons for %v\n", p.window)
 	n := r.Nodes[1]
 	file, names, err := r.crowdFile(n, func(i int) string {
-		return fmt.Sprintf("args = [\"--listen=127.0.0.1:%d\"]\n[health.liveness]\nhttp = \"http://127.0.0.1:%[1]d/\"\ninterval = \"10s\"\n", 8200+i)
+		return fmt.Sprintf("args = [\"--listen=127.0.0.1:%d\"]\n[daemon.health.readiness]\nhttp = \"http://127.0.0.1:%[1]d/\"\ninterval = \"10s\"\n", 8200+i)
 	})
 	if err != nil {
 		return nil, err
@@ -111,7 +111,18 @@ func (r *rig) idleCrowd(ctx context.Context, p plan, stderr io.Writer) ([]result
 	if _, err := n.MustCtl(ctx, "apply", "-f", file); err != nil {
 		return nil, err
 	}
-	if err := r.nodeRuns(ctx, n, crowd); err != nil {
+	err = lab.Within(ctx, time.Minute, func(ctx context.Context) error { // so the probes do get through
+		st, err := n.Status(ctx)
+		ready := 0
+		for _, d := range st.Daemons {
+			ready += d.Ready
+		}
+		if err == nil && ready != crowd {
+			err = fmt.Errorf("%d of %d are ready", ready, crowd)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	rss, cpu, err := r.use(ctx, p, n)
