@@ -78,3 +78,14 @@ func pointsBelow(dir, mountinfo string) []string {
 	}
 	return all
 }
+
+// dropHalfDeleted removes the hidden bundle of id, if a delete that was cut off
+// left one. It needs no age: whoever else is at it wants it gone, too.
+func (r *Runtime) dropHalfDeleted(id string) error {
+	dir := filepath.Join(r.cfg.StateDir, bundlePart, r.cfg.Namespace, "."+id)
+	if _, err := os.Lstat(dir); err != nil {
+		return ignoreGone(err)
+	}
+	r.log.Warn("removing a half-deleted bundle", "container", id, "bundle", dir)
+	return removeBundle(dir)
+}

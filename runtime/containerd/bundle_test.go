@@ -37,12 +37,12 @@ func TestHalfDeletedBundle(t *testing.T) {
 	}
 	next := e.Spec("half", runtimetest.Program{})
 	next.Labels[runtime.LabelDigest] = "digest-2"
-	for range 2 { // the second finds what the first could not delete
-		e.dropTask(t, "half")
-		if _, err := e.r.Ensure(t.Context(), next); err != nil {
-			t.Fatal(err)
-		}
+	e.dropTask(t, "half")
+	start := time.Now()
+	if _, err := e.r.Ensure(t.Context(), next); err != nil {
+		t.Fatal(err)
 	}
+	t.Logf("started again after %v", time.Since(start))
 	if _, err := os.Lstat(hidden); err == nil {
 		t.Error("the half-deleted bundle is still there: it blocks every later delete")
 	}
