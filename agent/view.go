@@ -141,6 +141,10 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 		switch n.State {
 		case api.StateWaiting, api.StatePulling, api.StateStarting, api.StateStopping:
 			moving = append(moving, n.Node)
+		case api.StateRunning:
+			if d.spec.Job() && !n.Ready {
+				moving = append(moving, n.Node) // towards its end
+			}
 		}
 	}
 	out.State, out.Reason = judge(d, out, updated, moving, unread, failed)

@@ -148,6 +148,15 @@ func TestDaemonStates(t *testing.T) {
 			want: api.DaemonStatus{State: "failed", Reason: "web-1 waiting: containerd is away", Desired: 1},
 		},
 		{
+			name:   "a job that still works is on its way",
+			daemon: func(d *daemonView) { d.spec.Type = "job" },
+			rows: map[string]statementDaemon{
+				"web-1": with(running("new"), func(d *statementDaemon) { d.Ready, d.Reason = false, "runs revision 2" }),
+				"web-2": with(running("new"), func(d *statementDaemon) { d.State, d.Container = api.StateCompleted, "" }),
+			},
+			want: api.DaemonStatus{State: "rolling", Reason: "web-1 running: runs revision 2", Desired: 2, Current: 1, Ready: 1, Updated: 2, Available: 1},
+		},
+		{
 			name: "one tag, two images",
 			rows: map[string]statementDaemon{"web-1": running("new"), "web-2": running("new"), "web-3": with(running("new"), func(d *statementDaemon) { d.ImageDigest = "sha256:bb" })},
 			want: api.DaemonStatus{State: "ok", Reason: "web-3 runs another image under the same tag example.test/exporter:2; pin it by digest", Desired: 3, Current: 3, Ready: 3, Updated: 3, Available: 3},
