@@ -303,6 +303,7 @@ func (r *run) matches(ctx context.Context, when string, want Census) {
 	})
 	if err != nil {
 		r.res.Failures = append(r.res.Failures, when+": left behind or lost: "+err.Error())
+		r.cfg.Log("the loggers and who writes to them:\n%s", holders(r.namespace))
 	}
 }
 
