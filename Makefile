@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 # More arguments for go test, as in: make test ARGS='-run Store -v'
 ARGS ?=
 
-.PHONY: help build test lint bench bench-sanity demo demo-down e2e package cover fuzz clean tools
+.PHONY: help build test lint bench bench-sanity demo demo-down e2e man package cover fuzz clean tools
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -52,8 +52,11 @@ demo-down: ## remove what an interrupted demo left (root)
 	@$(GO) build -buildvcs=false -o bin/demo ./e2e/demo
 	@exec bin/demo -down
 
-package: ## dist/*.deb and dist/*.rpm
-	@echo 'make package: not supported yet' >&2; exit 1
+man: ## write docs/man anew from the commands, docs/daemon.md and configs/agentd.toml
+	$(GO) test -count=1 ./cmd/agentctl ./packaging/man -run 'Fresh$$' -update
+
+package: ## dist/*.deb and dist/*.rpm for amd64 and arm64; the same commit gives the same bytes
+	@GO='$(GO)' VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' packaging/build.sh
 
 cover: build ## tests with coverage, summed up per package in cover.out
 	@e2e/install.sh test
