@@ -180,34 +180,89 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// The scripts do with systemctl what they promise: an installation starts
-// nothing, an upgrade restarts the agent only if it runs, a removal stops it.
-func TestScripts(t *testing.T) {
-	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		t.Skip("would be about this machine's own agentd")
-	}
-	for _, c := range []struct{ name, script, args, says string }{
-		{"a first installation says what is next", "deb-postinst", "configure", "agentctl init"},
-		{"removal says that containers run on", "deb-prerm", "remove", "containers run on"},
-		{"purge says what is left", "deb-postrm", "purge", "/var/lib/agentd"},
-		{"an upgrade says nothing before", "deb-prerm", "upgrade 2", ""},
-		{"rpm: removal", "rpm-preremove", "0", "containers run on"},
-		{"rpm: upgrade", "rpm-preremove", "1", ""},
+// The scripts say what they did and what is next; DPKG_ROOT keeps them off this
+// machine's own agentd.
+func TestDebScripts(t *testing.T) {
+	need(t, "sh", "find")
+	for _, c := range []struct{ name, script, args, files, says string }{
+		{"a first installation says what is next", "postinst", "configure", "", "agentctl init"},
+		{"an upgrade of a node that was not set up, too", "postinst", "configure 1.0", "", "agentctl init"},
+		{"an upgrade says nothing", "postinst", "configure 1.0", "etc/agentd/agentd.toml", ""},
+		{"an installation over the configuration of before starts nothing", "postinst", "configure", "etc/agentd/agentd.toml", "enable --now"},
+		{"removal says that containers run on", "prerm", "remove", "", "containers run on"},
+		{"an upgrade does nothing before", "prerm", "upgrade 2", "", ""},
+		{"removal leaves everything", "postrm", "remove", "etc/agentd/ring.key var/lib/agentd/node.key", ""},
+		{"purge without state", "postrm", "purge", "", "agentctl forget"},
 	} {
-		script, err := os.ReadFile(filepath.Join("scripts", c.script))
-		if err != nil {
-			t.Fatal(err)
+		root := fill(t, c.files)
+		said := script(t, root, c.script, c.args)
+		if !strings.Contains(said, c.says) || c.says == "" && said != "" {
+			t.Errorf("%s: said %q; want %q", c.name, said, c.says)
 		}
-		// Files of the machine are replaced by what the case is about.
-		dir := t.TempDir()
-		if err := os.MkdirAll(filepath.Join(dir, "var/lib/agentd"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		text := strings.NewReplacer("/etc/agentd", dir+"/etc/agentd", "/var/lib/agentd", dir+"/var/lib/agentd",
-			"systemd-sysusers agentd.conf", "true", "groupadd", "true").Replace(string(script))
-		b, err := exec.Command("sh", append([]string{"-c", text, c.script}, strings.Fields(c.args)...)...).CombinedOutput()
-		if err != nil || !strings.Contains(string(b), c.says) || c.says == "" && len(b) > 0 {
-			t.Errorf("%s: %v, said %q; want %q", c.name, err, b, c.says)
+		for _, f := range strings.Fields(c.files) {
+			if _, err := os.Stat(filepath.Join(root, f)); err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
 		}
 	}
+}
+
+// Purge removes what made the machine a node, keeps volumes, and says so.
+func TestPurge(t *testing.T) {
+	need(t, "sh", "find")
+	root := fill(t, "etc/agentd/agentd.toml etc/agentd/trust.d/a.pub var/lib/agentd/node.key var/lib/agentd/records/a/b var/lib/agentd/volumes/v/data var/lib/other")
+	said := script(t, root, "postrm", "purge")
+	if !strings.Contains(said, "var/lib/agentd/volumes") {
+		t.Errorf("does not say that volumes are left: %q", said)
+	}
+	var left []string
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, strings.TrimPrefix(path, root+"/"))
+		}
+		return err
+	})
+	if want := []string{"var/lib/agentd/volumes/v/data", "var/lib/other"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v (%v), want %v", left, err, want)
+	}
+
+	root = fill(t, "var/lib/agentd/node.key")
+	script(t, root, "postrm", "purge")
+	if _, err := os.Stat(filepath.Join(root, "var/lib/agentd")); err == nil {
+		t.Error("without volumes, the folder is left")
+	}
+}
+
+// fill makes a folder with empty files in it.
+func fill(t *testing.T, files string) string {
+	t.Helper()
+	root := t.TempDir()
+	for _, f := range strings.Fields(files) {
+		path := filepath.Join(root, f)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// script runs a maintainer script of the deb for the system below root.
+func script(t *testing.T, root, name, args string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("scripts", "deb-"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The group is made by a program that looks at the machine.
+	safe := strings.ReplaceAll(string(text), "systemd-sysusers", "true")
+	cmd := exec.Command("sh", append([]string{"-c", safe, name}, strings.Fields(args)...)...)
+	cmd.Env = append(os.Environ(), "DPKG_ROOT="+root)
+	b, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s %s: %v", name, args, err)
+	}
+	return string(b)
 }
