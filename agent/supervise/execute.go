@@ -18,6 +18,13 @@ const (
 	// stepTimeout is how long a lifecycle call may take besides a grace period,
 	// the limit that the runtime sets to its own calls.
 	stepTimeout = 2 * time.Minute
+	// startSlots starts are let through at once: containerd starts twenty
+	// containers no sooner when it is asked for all of them at once than for four
+	// at a time, and a machine that boots has other things to do. One that waited
+	// for startPatience, behind a container that takes its grace period to stop,
+	// goes ahead.
+	startSlots    = 4
+	startPatience = 2 * time.Second
 	// pullSlots pulls are let through at once; a further one waits pullPatience
 	// for its turn and then goes all the same, so that a pull that hangs holds
 	// up nobody.
@@ -174,7 +181,7 @@ func (w *worker) prepare(ctx context.Context, step Step, of Desired) (Prepared, 
 	if err := writeHost(r); err != nil {
 		return Prepared{}, err
 	}
-	release := w.s.acquire(ctx)
+	release := acquire(ctx, w.s.pull, pullPatience)
 	defer release()
 	p := runtime.Pull{
 		Ref: of.Daemon.Image, Digest: step.Image, Policy: string(of.Daemon.Pull),
@@ -214,7 +221,9 @@ func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Inst
 	if step.Image != "" {
 		r.Spec.Labels[runtime.LabelImage] = step.Image
 	}
+	release := acquire(ctx, w.s.starts, startPatience)
 	inst, err := w.s.cfg.Runtime.Ensure(ctx, r.Spec)
+	release()
 	if err != nil {
 		return inst, err
 	}
@@ -268,13 +277,14 @@ func (w *worker) tidy(errs ...error) {
 	}
 }
 
-// acquire waits for a turn to pull, but not for ever.
-func (s *Supervisor) acquire(ctx context.Context) (release func()) {
-	t := time.NewTimer(pullPatience)
+// acquire waits for one of the slots, but not for ever: one daemon that is slow
+// must not keep the others waiting.
+func acquire(ctx context.Context, slots chan struct{}, patience time.Duration) (release func()) {
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	select {
-	case s.pull <- struct{}{}:
-		return func() { <-s.pull }
+	case slots <- struct{}{}:
+		return func() { <-slots }
 	case <-t.C:
 	case <-ctx.Done():
 	}

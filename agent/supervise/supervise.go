@@ -75,8 +75,10 @@ type Supervisor struct {
 	wake chan struct{} // capacity 1: daemons may have come or gone
 	list chan struct{} // capacity 1: look at the containers again
 	pull chan struct{} // slots of pulls, see acquire
-	ask  *probe.Asker
-	over chan struct{} // closed when Run ends
+	// starts are slots of starts.
+	starts chan struct{}
+	ask    *probe.Asker
+	over   chan struct{} // closed when Run ends
 	// clock orders looks at the runtime and changes to it: a look that began
 	// before a change ended says nothing about its outcome.
 	clock atomic.Uint64
@@ -134,7 +136,7 @@ func New(cfg Config) *Supervisor {
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, ask: probe.NewAsker(ready), site: Site{Node: cfg.Node}, over: make(chan struct{}),
 		deps: map[string][]string{}, asked: map[string]*request{},
-		wake: make(chan struct{}, 1), list: make(chan struct{}, 1), pull: make(chan struct{}, pullSlots),
+		wake: make(chan struct{}, 1), list: make(chan struct{}, 1), pull: make(chan struct{}, pullSlots), starts: make(chan struct{}, startSlots),
 		desired: map[string]Desired{}, left: cfg.Left, workers: map[string]*worker{},
 		reports: map[string]Report{}, moved: make(chan struct{}),
 	}

@@ -209,6 +209,28 @@ func TestHangingPullsLetOthersThrough(t *testing.T) {
 	})
 }
 
+// Starts come a few at a time, and one that hangs lets others through.
+func TestStartsComeAFewAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const slow = time.Minute
+		r := newRig(t, fake.Config{StartLatency: slow})
+		defer r.end()
+		var all []Desired
+		for i := range startSlots + 1 {
+			all = append(all, want(fmt.Sprintf("d%d", i), 1))
+		}
+		r.set(all...)
+		r.after(slow + startPatience/2)
+		if n := len(r.rt.Running()); n != startSlots {
+			t.Errorf("%d were started at once, want %d", n, startSlots)
+		}
+		r.after(startPatience) // the last one did not wait for the others to end
+		for _, d := range all {
+			r.is(d.Daemon.Name, Running)
+		}
+	})
+}
+
 func TestPanicsAreIsolatedAndQuarantined(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var rg *rough
