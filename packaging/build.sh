@@ -17,6 +17,7 @@ version=${VERSION:-}
 if [ -z "$version" ]; then
 	version=$(sed -n 's/^\tversion = "\(.*\)"$/\1/p' cmd/agentd/run.go)
 	version=${version/-/\~}+$(git rev-list --count HEAD).g$(git rev-parse --short=12 HEAD)
+	git diff --quiet HEAD || version+=.dirty
 elif [[ $version =~ ^(.+)-([0-9]+)-(g[0-9a-f]+)(-dirty)?$ ]]; then
 	base=${BASH_REMATCH[1]} after=${BASH_REMATCH[2]}.${BASH_REMATCH[3]}${BASH_REMATCH[4]/-/.}
 	version=${base/-/\~}+$after
