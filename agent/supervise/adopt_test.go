@@ -25,7 +25,7 @@ func TestAgentRestartAdopts(t *testing.T) {
 		r.restart(d)
 		r.after(time.Minute)
 		after := r.is("web", Running)
-		if after.PID != before.PID || after.Restarts != 2 || after.ExitCode == nil || *after.ExitCode != 4 || !after.StartedAt.Equal(before.StartedAt) {
+		if after.PID != before.PID || after.Restarts != 2 || after.ExitCode == nil || *after.ExitCode != 4 || !after.StartedAt.Equal(before.StartedAt) || !after.Since.Equal(before.StartedAt) {
 			t.Fatalf("before %+v, after %+v", before, after)
 		}
 		if n := r.rt.Starts("web"); n != 3 {

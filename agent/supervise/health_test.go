@@ -20,7 +20,6 @@ type clinic struct {
 	mu    sync.Mutex
 	codes map[string]int
 	ran   []string
-	rests time.Duration // before each answer
 }
 
 func (c *clinic) set(name string, code int) {

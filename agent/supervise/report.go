@@ -71,6 +71,11 @@ func (w *worker) show(d *Desired, res Result) {
 			r.StartedAt = timeOf(inst.Labels[runtime.LabelStarted])
 		}
 	}
+	if from == "" && res.State == Running && !r.StartedAt.IsZero() {
+		// Found running: it has been so for longer than this agent knows.
+		w.cond.since = r.StartedAt
+		r.Since = r.StartedAt
+	}
 	r.Restarts = w.hist.Counts.Restarts
 	exit := w.hist.Last
 	if e := w.hist.Ended; e != nil && !e.Ours {
