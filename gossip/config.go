@@ -66,7 +66,7 @@ type Tuning struct {
 }
 
 const (
-	defaultRejoin   = 15 * time.Second // DESIGN: rejoin for ever
+	defaultRejoin   = 15 * time.Second // docs/adr/0003: for ever
 	defaultExchange = 2 * time.Second
 )
 

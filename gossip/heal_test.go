@@ -14,7 +14,7 @@ import (
 var lan = sim.Config{Latency: 2 * time.Millisecond, Loss: 0.01}
 
 // memberlist alone never heals a partition longer than 30 s: ten nodes stayed
-// split nine to one for ever (DESIGN.md).
+// split nine to one for ever (docs/adr/0003).
 func TestPartitionHeals(t *testing.T) {
 	for _, c := range []struct {
 		name  string

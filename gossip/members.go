@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// memberLife is how long a member that failed or left is remembered (DESIGN.md).
+// memberLife is how long a member that failed or left is remembered (docs/adr/0003).
 const memberLife = 24 * time.Hour
 
 // view is this node's picture of the others. memberlist reports joins and deaths

@@ -11,7 +11,7 @@ import (
 
 // What travels by memberlist's packets: hints, roots and a node's metadata. The
 // encodings are binary because their size is what bounds the ring's capacity
-// (a ring of 5,000 sustains 5.6 broadcasts of 200 B per second, DESIGN.md), and
+// (a ring of 5,000 sustains 5.6 broadcasts of 200 B per second, docs/adr/0003), and
 // every one starts with a number, so that a newer agentd can say more.
 
 const (

@@ -88,7 +88,7 @@ func (r *Ring) create(ctx context.Context) error {
 	return nil
 }
 
-// profile is memberlist's configuration; see DESIGN.md for the measurements.
+// profile is memberlist's configuration; see docs/adr/0003.
 func (r *Ring) profile(ctx context.Context) (*memberlist.Config, error) {
 	mc := memberlist.DefaultLANConfig()
 	mc.Name, mc.Label = r.cfg.Name, r.cfg.Label

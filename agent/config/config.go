@@ -6,7 +6,7 @@ import (
 	"github.com/agentd/agentd/spec"
 )
 
-// Config is agentd's own configuration, as CONTRACT names its keys. Load
+// Config is agentd's own configuration, with the keys of configs/agentd.toml. Load
 // returns it resolved: addresses have ports, the node has a name.
 type Config struct {
 	Node    Node    `toml:"node"`

@@ -65,7 +65,7 @@ func (j *job) finished() <-chan outcome {
 }
 
 // supersede cancels a preparation that nobody wants any more. Lifecycle calls
-// are never cancelled: that would wedge the container (RUNTIME.md).
+// are never cancelled: that would wedge the container (see package runtime/containerd).
 func (j *job) supersede(sit situation) {
 	d := sit.of
 	stale := sit.left || d == nil || d.Delete || d.Hold != "" || !j.step.Fallback && d.Digest != j.of.Digest

@@ -11,7 +11,7 @@ import (
 	"github.com/agentd/agentd/api"
 )
 
-// Exit codes, as CONTRACT names them.
+// Exit codes, as docs/man/agentctl.1 names them.
 const (
 	exitOK       = 0
 	exitFailed   = 1
