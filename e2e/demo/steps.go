@@ -284,6 +284,53 @@ func (s *story) agentDies(ctx context.Context) error {
 	return s.untouched(ctx, "web-1", "web-3", "web-4")
 }
 
+// revise applies a changed file and waits until every node runs it.
+func (s *story) revise(ctx context.Context) error {
+	s.heading("A new revision")
+	nodes := []string{"web-1", "web-3", "web-4"}
+	if _, err := s.sh(ctx, "sed -i 's/--web/--no-collector.zfs\", \"--web/' $D/node-exporter.toml"); err != nil {
+		return err
+	}
+	if _, err := s.sh(ctx, s.ctl("web-4", "apply --yes -f $D/node-exporter.toml")); err != nil {
+		return err
+	}
+	for _, name := range nodes {
+		old := s.seen[name]
+		err := lab.Within(ctx, patience, func(ctx context.Context) error {
+			c, err := s.lab.Node(name).Container(ctx, daemonName)
+			if err != nil {
+				return err
+			}
+			if !c.Running() || c.Same(old) || !strings.Contains(c.Command, "--no-collector.zfs") {
+				return fmt.Errorf("containerd of %s tells %+v", name, c)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.everywhere(ctx, nodes...); err != nil {
+		return err
+	}
+	s.observed("%s run new processes, /proc/PID/cmdline has the new argument", strings.Join(nodes, ", "))
+	err := lab.Within(ctx, patience, func(ctx context.Context) error {
+		st, err := s.lab.Node("web-1").Status(ctx)
+		if err != nil {
+			return err
+		}
+		if len(st.Daemons) != 1 || st.Daemons[0].Revision != 2 || st.Daemons[0].Updated != 3 || st.Daemons[0].Ready != 3 {
+			return fmt.Errorf("status on web-1 tells %+v", st.Daemons)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = s.sh(ctx, s.ctl("web-1", "status"))
+	return err
+}
+
 func (s *story) remove(ctx context.Context) error {
 	s.heading("Delete it, and it is gone everywhere")
 	if _, err := s.sh(ctx, s.ctl("web-4", "delete --yes "+daemonName)); err != nil {

@@ -94,7 +94,7 @@ func live(ctx context.Context, t *teller, dir string, once bool) error {
 	s := &story{teller: t, dir: dir, seen: map[string]lab.Container{}}
 	steps := []func(context.Context) error{
 		s.machines, s.ring, s.apply, s.status, s.metrics, s.join,
-		s.leave, s.kill, s.agentDies, s.remove, s.again,
+		s.leave, s.kill, s.agentDies, s.revise, s.remove, s.again,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -113,6 +113,8 @@ root and in this folder:`)
 	s.show("export " + strings.Join(s.env, " "))
 	s.show(s.ctl("web-1", "status"))
 	s.show(s.ctl("web-1", "why "+daemonName))
+	s.show(s.ctl("web-1", "logs "+daemonName+" -f"))
+	s.show(s.ctl("web-1", "events -f"))
 	s.show("tail -f $D/web-1/agentd.log")
 	<-ctx.Done()
 	return nil
