@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	goruntime "runtime"
 	"runtime/debug"
@@ -85,9 +86,12 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	// A hang-up from a terminal or an old habit must not end supervision;
 	// reloading comes with the unit's ExecReload.
 	signal.Ignore(syscall.SIGHUP)
-	// An idle agent is mostly garbage collector if it is let; most of its memory
-	// is static, so it collects earlier and gives pages back.
-	debug.SetGCPercent(50)
+	// An agent mostly waits, and wakes up some ten times a second: every further
+	// thread that Go wakes to look for work then costs more than it does. One
+	// core is plenty for what is left to do; GOMAXPROCS overrides it.
+	if os.Getenv("GOMAXPROCS") == "" {
+		goruntime.GOMAXPROCS(1)
+	}
 	rt, err := containerd.New(containerd.Config{
 		Address: cfg.Runtime.Address, Namespace: cfg.Runtime.Namespace, Node: cfg.Node.Name,
 		Snapshotter: cfg.Runtime.Snapshotter, RegistryDir: cfg.Runtime.RegistryDir, AuthFile: cfg.Runtime.AuthFile,
