@@ -87,15 +87,18 @@ type Agent struct {
 	events     *events.Log
 	logs       logs.Reader
 
-	wake chan struct{}
-	left atomic.Bool // this node left its ring
-	fed  atomic.Bool // the supervisor may be told what is wanted
+	wake  chan struct{} // capacity 1: look at everything again
+	moved chan struct{} // capacity 1: the supervisor's reports changed
+	left  atomic.Bool   // this node left its ring
+	fed   atomic.Bool   // the supervisor may be told what is wanted
 
-	told      statement         // owned by the loop: what was said last
 	hadPeers  bool              // in earlier runs
 	isolated  time.Time         // owned by the loop: since when nobody else is reached
 	members   []gossip.Member   // owned by the loop: as seen last
 	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed
+
+	telling sync.Mutex
+	told    []byte // guarded by telling: what was said last, but for the time
 
 	mu    sync.Mutex
 	notes []string     // guarded by mu: what an operator should know, for status
@@ -109,7 +112,7 @@ type Agent struct {
 func New(c Config) (_ *Agent, err error) {
 	a := &Agent{
 		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log, ready: c.Ready,
-		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1),
+		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 	}
 	a.eventCount = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "agentd_events_total", Help: "Events on this node since this agentd began, by type; see agentctl events.",
@@ -211,7 +214,7 @@ func (a *Agent) openSupervisor(c Config) error {
 			}
 			return c.LogURI(daemon, a.logPath(daemon))
 		},
-		Log: a.log, Changed: a.poke, Left: a.left.Load(),
+		Log: a.log, Changed: func() { poke(a.moved) }, Left: a.left.Load(),
 		LogMaxSize: int64(a.cfg.Log.MaxSize), LogMaxFiles: a.cfg.Log.MaxFiles, Rotate: c.Rotate,
 	})
 	return nil
@@ -292,6 +295,10 @@ func (a *Agent) loop(ctx context.Context) error {
 		case <-changed:
 		case <-members:
 		case <-a.wake:
+		case <-a.moved:
+			// Containers are the supervisor's to look after; others want to know.
+			a.tell()
+			continue
 		case <-refresh.C:
 		}
 		a.look()
@@ -363,10 +370,10 @@ func (a *Agent) look() {
 	a.applyForgets()
 }
 
-// poke wakes the loop; it never blocks.
-func (a *Agent) poke() {
+// poke wakes whoever waits on a channel of capacity 1; it never blocks.
+func poke(ch chan struct{}) {
 	select {
-	case a.wake <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }

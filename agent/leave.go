@@ -62,7 +62,7 @@ func (a *Agent) Leave(ctx context.Context) (api.LeaveReport, error) {
 	default:
 		out.Announced = true
 	}
-	a.poke()
+	poke(a.wake)
 	return out, nil
 }
 
@@ -98,6 +98,6 @@ func (a *Agent) Rejoin(_ context.Context, addrs []string) error {
 	a.left.Store(false)
 	a.super.Resume()
 	a.ring.Rejoin(addrs...)
-	a.poke()
+	poke(a.wake)
 	return nil
 }

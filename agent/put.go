@@ -38,7 +38,7 @@ func (a *Agent) PutRecord(ctx context.Context, kind, name string, envelope []byt
 	}
 	if changed {
 		a.log.Info("record accepted", "kind", kind, "name", name, "generation", r.Generation, "digest", r.Digest.Short(), "author", r.Author)
-		a.poke()
+		poke(a.wake)
 	}
 	out := api.Accepted{Schema: api.Schema, Changed: changed, Generation: r.Generation, Digest: r.Digest.String(), Warnings: []string{}}
 	out.OnDisk, out.Wanted = a.spread(ctx, r)

@@ -1,10 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -158,6 +158,8 @@ func nextPort(seed string) string {
 
 // tell says in a signed statement what this node holds and runs.
 func (a *Agent) tell() {
+	a.telling.Lock()
+	defer a.telling.Unlock()
 	rows := a.super.Reports()
 	a.mu.Lock()
 	me := a.self
@@ -175,9 +177,13 @@ func (a *Agent) tell() {
 	for _, r := range rows {
 		s.Daemons = append(s.Daemons, statementRow(r, observed[r.Name]))
 	}
-	if same(s, a.told) {
+	at := s.At
+	s.At = time.Time{} // the time alone is no news
+	plain, err := s.encode()
+	if err == nil && bytes.Equal(plain, a.told) {
 		return
 	}
+	s.At = at
 	b, err := s.encode()
 	if err != nil {
 		a.log.Error("statement not made", "err", err)
@@ -187,15 +193,7 @@ func (a *Agent) tell() {
 		a.log.Error("statement not made", "err", err)
 		return
 	}
-	a.told = s
-}
-
-// same compares two statements but for the time they were made at.
-func same(x, y statement) bool {
-	x.At, y.At = time.Time{}, time.Time{}
-	bx, errX := json.Marshal(x)
-	by, errY := json.Marshal(y)
-	return errX == nil && errY == nil && string(bx) == string(by)
+	a.told = plain
 }
 
 // applyForgets follows what operators said about departed nodes: a forgotten
