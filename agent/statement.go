@@ -59,6 +59,7 @@ type statementDaemon struct {
 	OOM         bool       `json:"oom,omitempty"`
 	StartedAt   *time.Time `json:"started_at,omitempty"`
 	Since       *time.Time `json:"since,omitempty"`
+	Next        *time.Time `json:"next,omitempty"` // when a back-off ends
 }
 
 // decodeStatement parses another node's word. It believes nothing that is
@@ -127,7 +128,7 @@ func statementRow(r supervise.Report, observed uint64) statementDaemon {
 		Ready: r.Ready, Revision: r.Revision, Generation: r.Generation, Observed: observed,
 		Digest: r.Digest, ImageDigest: r.ImageDigest, Container: r.Container, PID: r.PID,
 		Restarts: r.Restarts, ExitCode: r.ExitCode, OOM: r.OOM,
-		StartedAt: timePtr(r.StartedAt), Since: timePtr(r.Since),
+		StartedAt: timePtr(r.StartedAt), Since: timePtr(r.Since), Next: timePtr(r.Next),
 	}
 }
 

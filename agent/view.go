@@ -241,6 +241,9 @@ func (v view) why(name, node string) (w api.Why, ok bool) {
 		if n.Reason != row.Reason || len(reasons) == 0 {
 			reasons = append([]string{n.Reason}, reasons...) // this node's view of that one
 		}
+		if row.Next != nil && row.Next.After(v.now) {
+			reasons = append(slices.Clone(reasons), "the next attempt comes in "+age(row.Next.Sub(v.now)+time.Second-1))
+		}
 		for _, r := range reasons {
 			if r != "" && !slices.Contains(wn.Reasons, r) {
 				wn.Reasons = append(wn.Reasons, r)

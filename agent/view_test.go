@@ -244,6 +244,22 @@ func TestWhyNamesEveryReasonOnce(t *testing.T) {
 	}
 }
 
+func TestWhyTellsTheTimeLeft(t *testing.T) {
+	next := noon.Add(3500 * time.Millisecond)
+	row := with(running("new"), func(d *statementDaemon) {
+		d.State, d.Ready, d.Reason, d.Reasons, d.Next = api.StateBackoff, false, "exited with code 1", []string{"exited with code 1"}, &next
+	})
+	v := ringOf(exporter(), map[string]statementDaemon{"web-1": row})
+	want := []string{"exited with code 1", "the next attempt comes in 4s"}
+	if w, _ := v.why("exporter", ""); !slices.Equal(w.Nodes[0].Reasons, want) {
+		t.Errorf("reasons %q, want %q", w.Nodes[0].Reasons, want)
+	}
+	v.now = next.Add(time.Second)
+	if w, _ := v.why("exporter", ""); len(w.Nodes[0].Reasons) != 1 {
+		t.Errorf("a back-off that is over is still told: %q", w.Nodes[0].Reasons)
+	}
+}
+
 func TestAge(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0s", 12 * time.Second: "12s", 2 * time.Minute: "2m0s", 90 * time.Minute: "1h30m", 76 * time.Hour: "3d4h",

@@ -32,6 +32,7 @@ type Report struct {
 	LastError   string    // of the last step that failed and was not made good since
 	StartedAt   time.Time
 	Since       time.Time     // of the state, by this process's clock
+	Next        time.Time     // when a back-off ends; zero: none is under way
 	Reasons     []string      // Reason and all others, most decisive first
 	Origins     []spec.Origin // values of the wanted daemon that are this node's own
 	Totals      Totals        // since this agent began
@@ -55,6 +56,9 @@ func (w *worker) show(d *Desired, res Result) {
 	}
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
+	}
+	if len(res.Steps) == 0 && (res.State == BackOff || w.hist.Failure != nil) {
+		r.Next = res.Wake
 	}
 	if w.hist.Prepared.Note != "" {
 		r.Reasons = append(r.Reasons, w.hist.Prepared.Note)
@@ -94,7 +98,7 @@ func (w *worker) show(d *Desired, res Result) {
 func equal(a, b Report) bool {
 	code := (a.ExitCode == nil) == (b.ExitCode == nil) && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
 	lists := slices.Equal(a.Reasons, b.Reasons) && slices.Equal(a.Origins, b.Origins)
-	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt)
+	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt) && a.Next.Equal(b.Next)
 	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
