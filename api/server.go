@@ -98,9 +98,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer l.release()
 
 	// Requests outlive ctx by shutdownTime, so that an answer under way is sent.
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer s.awaitSessions()
-	defer cancel()
+	defer cancel(errStopping)
 	base = context.WithValue(base, runKey{}, ctx)
 	srv := &http.Server{
 		Handler:           s.handler(l.gid),
@@ -123,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	err := srv.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
-		cancel()
+		cancel(errStopping)
 		err = srv.Close()
 	}
 	if served := <-done; err == nil && !errors.Is(served, http.ErrServerClosed) {
