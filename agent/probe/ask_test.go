@@ -113,6 +113,8 @@ func TestNoConnectionIsKept(t *testing.T) {
 			t.Fatal("a connection was kept")
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if most != 1 {
 		t.Fatalf("%d connections at once", most)
 	}
