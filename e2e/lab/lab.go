@@ -66,9 +66,6 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 // Home is the operator's home folder: the operator key is made there.
 func (l *Lab) Home() string { return filepath.Join(l.Dir, "home") }
 
-// Key is the path of the operator key that `agentctl init` makes.
-func (l *Lab) Key() string { return filepath.Join(l.Home(), ".config", "agentd", "operator.key") }
-
 // Program is the path of agentd or agentctl.
 func (l *Lab) Program(name string) (string, error) {
 	if l.cfg.Bin != "" {

@@ -122,19 +122,3 @@ func RSS(pid int) (int64, error) {
 	}
 	return 0, fmt.Errorf("read memory of %d: no VmRSS", pid)
 }
-
-// CPUTicks is the processor time a process has used, user and system, in
-// clock ticks (100 per second on Linux, whatever the kernel's own rate).
-func CPUTicks(pid int) (uint64, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read cpu time of %d: %w", pid, err)
-	}
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(f) < 13 {
-		return 0, fmt.Errorf("read cpu time of %d: malformed stat", pid)
-	}
-	user, err1 := strconv.ParseUint(f[11], 10, 64)
-	system, err2 := strconv.ParseUint(f[12], 10, 64)
-	return user + system, errors.Join(err1, err2)
-}

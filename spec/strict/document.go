@@ -133,9 +133,6 @@ type Table struct {
 // Root returns the document's top level.
 func (d *Document) Root() Table { return Table{doc: d, value: d.root} }
 
-// Path returns the table's path, "" for the top level.
-func (t Table) Path() string { return t.path }
-
 // Keys returns the table's keys, sorted.
 func (t Table) Keys() []string { return slices.Sorted(maps.Keys(t.value)) }
 
