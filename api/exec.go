@@ -2,7 +2,6 @@ package api
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,12 +17,8 @@ import (
 // postExec checks the request, then leaves HTTP and runs a session of frames on
 // the connection. What goes wrong afterwards is a frame.
 func (s *Server) postExec(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r, maxBody)
-	if err != nil {
-		return err
-	}
 	var req ExecRequest
-	if err := decodeBody(body, &req); err != nil {
+	if err := readRequest(w, r, &req); err != nil {
 		return err
 	}
 	if err := req.check(); err != nil {
@@ -216,17 +211,4 @@ func (i *input) Read(p []byte) (int, error) {
 		}
 		<-i.wake
 	}
-}
-
-// decodeBody reads a request's JSON; an empty body leaves v as it is.
-func decodeBody(body []byte, v any) error {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return &Problem{Status: http.StatusBadRequest, Detail: "the request's body is not valid: " + err.Error()}
-	}
-	return nil
 }

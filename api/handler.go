@@ -286,12 +286,8 @@ func (s *Server) putRecord(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) postRejoin(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r, maxBody)
-	if err != nil {
-		return err
-	}
 	var req RejoinRequest
-	if err := decodeBody(body, &req); err != nil {
+	if err := readRequest(w, r, &req); err != nil {
 		return err
 	}
 	if err := s.cfg.Backend.Rejoin(r.Context(), req.Addresses); err != nil {
@@ -317,12 +313,8 @@ func (s *Server) postRestart(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) postPrune(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody(w, r, maxBody)
-	if err != nil {
-		return err
-	}
 	var req PruneRequest
-	if err := decodeBody(body, &req); err != nil {
+	if err := readRequest(w, r, &req); err != nil {
 		return err
 	}
 	for _, name := range req.Names {
@@ -368,4 +360,21 @@ func (s *Server) panicked(method, path string, v any) *Problem {
 	s.log.Error("request panicked", "method", method, "path", path, "err", fmt.Sprint(v), "stack", string(debug.Stack()))
 	return &Problem{Status: http.StatusInternalServerError, Detail: "agentd made an error while it answered",
 		Hint: "this is a bug; agentd's log has the details"}
+}
+
+// readRequest reads a request's JSON; an empty body leaves v as it is.
+func readRequest(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := readBody(w, r, maxBody)
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return &Problem{Status: http.StatusBadRequest, Detail: "the request's body is not valid: " + err.Error()}
+	}
+	return nil
 }
