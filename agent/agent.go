@@ -308,7 +308,7 @@ func (a *Agent) loop(ctx context.Context) error {
 
 // bootWait is zero where nobody can know better than this node's disk.
 func (a *Agent) bootWait() time.Duration {
-	if len(a.cfg.Ring.Join) == 0 && len(readPeers(a.cfg.Node.DataDir)) == 0 {
+	if len(a.cfg.Ring.Join) == 0 && !a.hadPeers {
 		return 0
 	}
 	return firstExchange

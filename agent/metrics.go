@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,7 +83,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge("daemon_placed", float64(btoi(r.Placed)), r.Name)
 		gauge("daemon_ready", float64(btoi(r.Ready)), r.Name)
 		gauge("daemon_state", 1, r.Name, r.State)
-		gauge("quarantined", float64(btoi(strings.HasPrefix(r.Reason, "quarantined"))), r.Name)
+		gauge("quarantined", float64(btoi(r.Quarantined)), r.Name)
 		for name, n := range map[string]uint64{
 			"daemon_starts_total": r.Totals.Starts, "daemon_restarts_total": r.Totals.Restarts, "daemon_exits_total": r.Totals.Exits,
 			"daemon_oom_kills_total": r.Totals.OOMs, "daemon_failures_total": r.Totals.Failures, "daemon_pulls_total": r.Totals.Pulls,

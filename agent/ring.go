@@ -47,7 +47,8 @@ func (a *Agent) openRing() (err error) {
 	if err != nil {
 		return err
 	}
-	a.hadPeers = len(readPeers(dir)) > 0
+	peers := readPeers(dir)
+	a.hadPeers = len(peers) > 0
 	if a.forgotten, err = readForgotten(dir); err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (a *Agent) openRing() (err error) {
 		Bind: a.cfg.Ring.Bind, Advertise: a.cfg.Ring.Advertise,
 		// Without an address of its own it is the gossip address with this port.
 		PeerAddr: cmp.Or(a.cfg.Peer.Advertise, a.cfg.Peer.Bind),
-		Version:  a.version, Seeds: a.cfg.Ring.Join, Peers: readPeers(dir), Left: a.left.Load(),
+		Version:  a.version, Seeds: a.cfg.Ring.Join, Peers: peers, Left: a.left.Load(),
 		SavePeers: func(p []string) {
 			if err := writePeers(dir, p); err != nil {
 				a.log.Warn("known peers not saved", "err", err)
@@ -127,15 +128,14 @@ func (a *Agent) greet(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	isNew := len(readPeers(a.cfg.Node.DataDir)) == 0
-	if taken != nil && isNew {
+	if taken != nil && !a.hadPeers {
 		return taken
 	}
 	err := errors.Join(append(foreign, taken)...)
 	if err == nil {
 		return nil
 	}
-	if len(foreign) > 0 && known == 0 && isNew {
+	if len(foreign) > 0 && known == 0 && !a.hadPeers {
 		return &hintError{
 			fmt.Errorf("no seed accepts this node's ring key: %w", err),
 			"copy the ring with `agentctl token` on a node of it and `agentctl join TOKEN` here, or mend [ring] join",

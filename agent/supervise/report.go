@@ -32,6 +32,7 @@ type Report struct {
 	LastError   string    // of the last step that failed and was not made good since
 	StartedAt   time.Time
 	Since       time.Time     // of the state, by this process's clock
+	Quarantined bool          // agentd itself failed on it too often to go on
 	Next        time.Time     // when a back-off ends; zero: none is under way
 	Reasons     []string      // Reason and all others, most decisive first
 	Origins     []spec.Origin // values of the wanted daemon that are this node's own
@@ -57,6 +58,7 @@ func (w *worker) show(d *Desired, res Result) {
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
 	}
+	r.Quarantined = w.hist.Panics >= quarantineAfter
 	if len(res.Steps) == 0 && (res.State == BackOff || w.hist.Failure != nil) {
 		r.Next = res.Wake
 	}
@@ -102,5 +104,5 @@ func equal(a, b Report) bool {
 	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
-		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.ExitSignal == b.ExitSignal && a.LastError == b.LastError
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.LastError == b.LastError
 }
