@@ -36,7 +36,19 @@ type Report struct {
 	Next        time.Time     // when a back-off ends; zero: none is under way
 	Reasons     []string      // Reason and all others, most decisive first
 	Origins     []spec.Origin // values of the wanted daemon that are this node's own
-	Totals      Totals        // since this agent began
+	// ReadySince is since when the present instance has been ready without
+	// interruption, by this process's monotonic clock; a completed job has been
+	// since its end. Zero while it is not ready.
+	ReadySince time.Time
+	// TryingSince is since when a container of the wanted digest has run here,
+	// or since making it ready first failed; zero before either. A pull that
+	// makes progress is no failure. Another wanted digest starts it anew.
+	TryingSince time.Time
+	Alive       bool   // some container of the daemon has processes here
+	Looked      bool   // the runtime was looked at since this agent began
+	Pulled      int64  // bytes of the image that are here, during a pull
+	PullTotal   int64  // bytes of the image that are known of, during a pull; 0: none yet
+	Totals      Totals // since this agent began
 }
 
 // Totals count since the agent began; a change of them alone is no news.

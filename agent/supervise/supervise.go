@@ -28,6 +28,9 @@ type Desired struct {
 	// Hold says why nothing may be started or changed now (a conflict, the join
 	// token's floor, the ring was left). What runs stays. "": nothing holds it.
 	Hold string
+	// Turn says why this node may not take a newer revision yet, which exists:
+	// its turn has not come. This one stays wanted meanwhile. "": there is none.
+	Turn string
 	// ImageDigest is a hint: the manifest that the image's tag meant to whoever
 	// accepted the record.
 	ImageDigest string
