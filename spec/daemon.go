@@ -49,6 +49,7 @@ type Daemon struct {
 	Health    Health    `toml:"health"`
 	Hooks     Hooks     `toml:"hooks"`
 	Stop      Stop      `toml:"stop"`
+	Update    Update    `toml:"update" digest:"-"`
 	Isolation Isolation `toml:"isolation" digest:"-"`
 
 	// Overrides apply in order on the nodes that they match; see For.

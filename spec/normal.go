@@ -34,6 +34,7 @@ func defaultsOf(typ string) Daemon {
 			ResetAfter: Duration(30 * time.Second),
 		},
 		Stop:      Stop{Signal: "SIGTERM", Grace: Duration(30 * time.Second)},
+		Update:    defaultUpdate(),
 		Isolation: Isolation{Policy: IsolationKeep, After: Duration(time.Hour)},
 	}
 }
@@ -75,6 +76,7 @@ func (d Daemon) WithDefaults() Daemon {
 		fill(&d.Tolerations[i].Operator, TolerateEqual)
 	}
 	d.DependsOn = copied(d.DependsOn)
+	d.Update.CanarySelector = copiedMap(d.Update.CanarySelector)
 	d.Hooks.PostStart = copied(d.Hooks.PostStart)
 	d.Hooks.PreStop = copied(d.Hooks.PreStop)
 	d.Overrides = copied(d.Overrides)
@@ -100,6 +102,7 @@ func (d Daemon) filled() Daemon {
 	fill(&d.Stop.Grace, def.Stop.Grace)
 	fill(&d.Isolation.Policy, def.Isolation.Policy)
 	fill(&d.Isolation.After, def.Isolation.After)
+	d.Update = d.Update.filled()
 	d.Health = d.Health.each((*Probe).filled)
 	return d
 }
@@ -121,6 +124,7 @@ func (d Daemon) withoutDefaults() Daemon {
 	clearIf(&d.Stop.Grace, def.Stop.Grace)
 	clearIf(&d.Isolation.Policy, def.Isolation.Policy)
 	clearIf(&d.Isolation.After, def.Isolation.After)
+	d.Update = d.Update.stripped()
 	d.Health = d.Health.each((*Probe).stripped)
 	for i := range d.Tolerations {
 		clearIf(&d.Tolerations[i].Operator, TolerateEqual)

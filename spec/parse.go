@@ -10,7 +10,6 @@ import (
 
 // schema is what the tags of Daemon do not say.
 var schema = strict.Schema{
-	Later:   []string{"update"},
 	Aliases: aliases(),
 	Narrow:  map[string]string{"override": "an override may have " + overridable},
 }
@@ -181,6 +180,7 @@ func checkValues(d Daemon, c checker) {
 	c.attempts(d)
 	c.health(d)
 	c.hooks(d.Hooks)
+	c.update(d)
 	c.isolation(d.Isolation)
 	c.overrides(d)
 }

@@ -73,8 +73,8 @@ func checkBody(r Record) error {
 	switch {
 	case r.Key.Kind == KindDaemon:
 		_, err = DecodeDaemon(r.Body)
-	case r.Key.Kind == KindControl && isForget(r.Key):
-		err = checkForget(r)
+	case r.Key.Kind == KindControl:
+		err = checkControl(r)
 	case r.Key.Kind == KindNode:
 		_, err = DecodeNode(r.Body)
 	}

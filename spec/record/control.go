@@ -10,6 +10,7 @@ import (
 
 const (
 	forgetPrefix  = "forget."
+	hashMark      = "hash."
 	maxNodeName   = 253 // bytes; a full DNS name (RFC 1035 section 2.3.4)
 	controlSchema = 1
 )
@@ -27,15 +28,20 @@ type Forget struct {
 // ForgetKey returns the key under which a node is forgotten. A name that does
 // not fit into a record's name is hashed; the body tells it in full.
 func ForgetKey(node string) Key {
-	name := forgetPrefix + node
-	if !validName(name) || strings.HasPrefix(node, "hash.") {
-		sum := sha256.Sum256([]byte(node))
-		name = forgetPrefix + "hash." + lowerBase32(sum[:20])
-	}
-	return Key{KindControl, name}
+	return controlKey(forgetPrefix, node, node)
 }
 
-func isForget(k Key) bool { return strings.HasPrefix(k.Name, forgetPrefix) }
+// controlKey returns the key prefix + name, or that of the hash of text, which
+// is another one for every other text, when the name does not fit or would look
+// like a hash.
+func controlKey(prefix, name, text string) Key {
+	key := Key{KindControl, prefix + name}
+	if !validName(key.Name) || strings.HasPrefix(name, hashMark) {
+		sum := sha256.Sum256([]byte(text))
+		key.Name = prefix + hashMark + lowerBase32(sum[:20])
+	}
+	return key
+}
 
 type forgetJSON struct {
 	Schema int    `json:"schema"`
@@ -77,13 +83,35 @@ func DecodeForget(b []byte) (Forget, error) {
 	return f, nil
 }
 
-func checkForget(r Record) error {
-	f, err := DecodeForget(r.Body)
-	if err != nil {
-		return err
+// checkControl refuses a control record that this agentd knows to be nonsense,
+// or whose body is about something else than its name. Operations that are not
+// known are a newer agentd's.
+func checkControl(r Record) error {
+	var want Key
+	switch {
+	case strings.HasPrefix(r.Key.Name, forgetPrefix):
+		f, err := DecodeForget(r.Body)
+		if err != nil {
+			return err
+		}
+		want = ForgetKey(f.Node)
+	case strings.HasPrefix(r.Key.Name, pausePrefix):
+		p, err := DecodePause(r.Body)
+		if err != nil {
+			return err
+		}
+		want = PauseKey(p.Daemon)
+	case strings.HasPrefix(r.Key.Name, skipPrefix):
+		s, err := DecodeSkip(r.Body)
+		if err != nil {
+			return err
+		}
+		want = SkipKey(s.Daemon, s.Node)
+	default:
+		return nil
 	}
-	if ForgetKey(f.Node) != r.Key {
-		return fmt.Errorf("%w: the body forgets node %q", ErrMalformed, f.Node)
+	if want != r.Key {
+		return fmt.Errorf("%w: the body is that of %s", ErrMalformed, want)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -142,16 +143,20 @@ func checkDaemon(d DaemonBody) error {
 	case len(r.Canaries) > maxCanaries:
 		return bad("%d canaries, at most %d", len(r.Canaries), maxCanaries)
 	}
-	members, err := checkLanes(r.Lanes, MaxInlineNodes)
-	if err != nil {
+	if _, err := checkLanes(r.Lanes, MaxInlineNodes); err != nil {
 		return bad("%v", err)
 	}
 	if r.LanesBlob != "" {
 		return nil
 	}
-	for _, c := range r.Canaries {
-		if !members[c] {
-			return bad("canary %s is in no lane", c)
+	return checkCanaries(r.Canaries, r.Lanes)
+}
+
+// checkCanaries checks that every canary is a member of a lane.
+func checkCanaries(canaries []NodeID, lanes [][]NodeID) error {
+	for _, c := range canaries {
+		if !slices.ContainsFunc(lanes, func(lane []NodeID) bool { return slices.Contains(lane, c) }) {
+			return fmt.Errorf("%w: daemon body: canary %s is in no lane", ErrMalformed, c)
 		}
 	}
 	return nil
@@ -202,4 +207,25 @@ func DecodeLanes(b []byte) ([][]NodeID, error) {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return lanes, nil
+}
+
+// LanesOf returns the lanes of a daemon's record. blob is the body of the blob
+// that body.Rollout.LanesBlob names, and not looked at when there is none.
+// Errors match ErrMalformed.
+func LanesOf(body DaemonBody, blob []byte) ([][]NodeID, error) {
+	r := body.Rollout
+	if r.LanesBlob == "" {
+		return r.Lanes, nil
+	}
+	if BlobName(blob) != r.LanesBlob {
+		return nil, fmt.Errorf("%w: the lanes are in blob %s, and this is another one", ErrMalformed, r.LanesBlob)
+	}
+	lanes, err := DecodeLanes(blob)
+	if err != nil {
+		return nil, err
+	}
+	if len(lanes) > r.K {
+		return nil, fmt.Errorf("%w: %d lanes, at most k = %d", ErrMalformed, len(lanes), r.K)
+	}
+	return lanes, checkCanaries(r.Canaries, lanes)
 }

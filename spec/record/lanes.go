@@ -16,28 +16,38 @@ type Candidate struct {
 }
 
 // Succession is what the signer of a daemon record knows; NextDaemonBody turns
-// it into the body.
+// it into the body. The order of its lists makes no difference.
 type Succession struct {
 	Spec []byte
 	// Changed: the running part differs from the parent's.
 	Changed bool
-	// K is how many nodes may be down for the update, at least 1.
+	// K is how many nodes may be down for the update, at least 1; see
+	// spec.Update.Budget.
 	K int
 	// Roster are the nodes that match the new spec and have not left.
 	Roster []Candidate
 
 	// Parent is the body of the newest record that is not a delete; nil when
-	// there is none. ParentVersion is that record's, and ParentLanes the lanes
-	// out of its blob, if they are in one.
+	// there is none. ParentVersion is that record's, and ParentLanes its lanes
+	// (see LanesOf); needed only when they are in a blob.
 	Parent        *DaemonBody
 	ParentVersion Version
 	ParentLanes   [][]NodeID
-	// Gone are nodes of the parent's lanes that are down for good by an
-	// operator's word (skipped, forgotten) or by their own (left).
+	// Deleted: the record that is replaced is a delete, after Parent. Nothing
+	// runs any more, so there are no turns and no lanes to keep.
+	Deleted bool
+	// Vetoed: the parent was rolled back, so that what it falls back to is
+	// still what this one would go back to.
+	Vetoed bool
+	// Gone are nodes that are in no lane of the new record, though they may be
+	// in the parent's or in Roster: skipped, forgotten or left, or dropped, as
+	// they are down while this is signed. It is an operator's word that they are
+	// down: each one that is alive in fact, and in an unfinished parent, adds one
+	// to the nodes that may be down at once.
 	Gone []NodeID
 	// Finished: the signer saw every node of the parent's lanes itself done
-	// with the parent, none skipped and no turn lent. Only then may lanes be
-	// dealt anew. When in doubt, false.
+	// with the parent (with its veto, if Vetoed), none skipped and no turn lent.
+	// Only then may lanes be dealt anew. When in doubt, false.
 	Finished bool
 }
 
@@ -57,20 +67,19 @@ func NextDaemonBody(s Succession) (body DaemonBody, blob []byte, err error) {
 	if s.K < 1 {
 		return DaemonBody{}, nil, fmt.Errorf("%w: k is %d, at least 1 node has to be allowed down", ErrMalformed, s.K)
 	}
-	roster := rosterOf(s.Roster)
-	body = DaemonBody{Spec: s.Spec, Revision: 1, Rollout: Rollout{K: s.K, First: s.Parent == nil}}
-	var lanes [][]NodeID
-	if s.Parent == nil {
-		lanes = Deal(roster.ids, s.K)
-	} else {
+	roster := rosterOf(s.Roster, s.Gone)
+	body = DaemonBody{Spec: s.Spec, Revision: 1, Rollout: Rollout{K: s.K, First: s.Parent == nil || s.Deleted}}
+	if s.Parent != nil {
 		body.Revision = s.Parent.Revision
 		if s.Changed {
 			body.Revision++
 		}
-		body.Rollout.Fallback = s.Parent.Rollout.Fallback
-		if s.Finished {
-			body.Rollout.Fallback = s.ParentVersion
-		}
+	}
+	var lanes [][]NodeID
+	if body.Rollout.First {
+		lanes = Deal(roster.ids, s.K)
+	} else {
+		body.Rollout.Fallback = s.fallback()
 		if lanes, err = s.keep(roster); err != nil {
 			return DaemonBody{}, nil, err
 		}
@@ -97,6 +106,15 @@ func NextDaemonBody(s Succession) (body DaemonBody, blob []byte, err error) {
 	return body, blob, checkDaemon(body)
 }
 
+// fallback is the last generation whose rollout finished, and was not rolled
+// back. A first generation has none: what ran before was deleted, if anything.
+func (s Succession) fallback() Version {
+	if s.Finished && !s.Vetoed {
+		return s.ParentVersion
+	}
+	return s.Parent.Rollout.Fallback
+}
+
 // keep returns the lanes of a record that has a parent, unordered.
 func (s Succession) keep(r roster) ([][]NodeID, error) {
 	old := s.Parent.Rollout.Lanes
@@ -106,18 +124,18 @@ func (s Succession) keep(r roster) ([][]NodeID, error) {
 			return nil, fmt.Errorf("%w: the parent's lanes are in blob %s, which is not here", ErrMalformed, s.Parent.Rollout.LanesBlob)
 		}
 	}
-	if s.Finished && s.uneven(old, r) {
-		return s.dealAnew(old, r), nil
-	}
-	if len(old) == 0 {
+	switch {
+	case len(old) == 0:
 		// A parent that matched no node has no lanes to keep.
 		return Deal(r.ids, s.K), nil
+	case s.Finished && s.uneven(old, r):
+		return s.dealAnew(old, r), nil
 	}
 	lanes := make([][]NodeID, min(len(old), s.K))
 	seen := map[NodeID]bool{}
 	for i, lane := range old {
 		for _, n := range lane {
-			if seen[n] = true; !slices.Contains(s.Gone, n) || r.has(n) {
+			if seen[n] = true; !r.gone[n] {
 				lanes[i%len(lanes)] = append(lanes[i%len(lanes)], n)
 			}
 		}
@@ -148,35 +166,30 @@ func (s Succession) uneven(old [][]NodeID, r roster) bool {
 	return n != len(r.ids) || len(old) != min(s.K, len(r.ids)) || longest > shortest+1
 }
 
+// dealAnew returns lanes of nearly equal length for the roster. The last nodes
+// of the old lanes stay in them, matching or not: two that lend their turns
+// must not come into one lane unless their lanes merge.
 func (s Succession) dealAnew(old [][]NodeID, r roster) [][]NodeID {
-	var pinned []NodeID
+	pinned := map[NodeID]bool{}
 	for _, lane := range old {
-		if last := lane[len(lane)-1]; r.has(last) || !slices.Contains(s.Gone, last) {
-			pinned = append(pinned, last)
-		} else {
-			pinned = append(pinned, NodeID{}) // keeps the lane's number
+		if last := lane[len(lane)-1]; !r.gone[last] {
+			pinned[last] = true
 		}
 	}
-	var rest []NodeID
-	for _, n := range r.ids {
-		if !slices.Contains(pinned, n) {
-			rest = append(rest, n)
+	rest := slices.DeleteFunc(slices.Clone(r.ids), func(n NodeID) bool { return pinned[n] })
+	lanes := make([][]NodeID, min(s.K, max(len(old), len(pinned)+len(rest))))
+	for i, lane := range old {
+		if last := lane[len(lane)-1]; pinned[last] {
+			lanes[i%len(lanes)] = append(lanes[i%len(lanes)], last)
 		}
 	}
-	lanes := make([][]NodeID, max(1, min(s.K, len(rest)+len(pinned))))
-	for i, n := range pinned {
-		if n != (NodeID{}) {
-			lanes[i%len(lanes)] = append(lanes[i%len(lanes)], n)
-		}
-	}
-	for _, n := range rest {
-		shortest := 0
+	// The shortest lane gets the next node.
+	for length := 0; len(rest) > 0; length++ {
 		for i := range lanes {
-			if len(lanes[i]) < len(lanes[shortest]) {
-				shortest = i
+			if len(lanes[i]) <= length && len(rest) > 0 {
+				lanes[i], rest = append(lanes[i], rest[0]), rest[1:]
 			}
 		}
-		lanes[shortest] = append(lanes[shortest], n)
 	}
 	return dropEmpty(lanes)
 }
@@ -206,17 +219,27 @@ func dropEmpty(lanes [][]NodeID) [][]NodeID {
 func compareID(a, b NodeID) int { return bytes.Compare(a[:], b[:]) }
 
 type roster struct {
-	ids []NodeID // sorted
-	by  map[NodeID]Candidate
+	ids  []NodeID // sorted
+	by   map[NodeID]Candidate
+	gone map[NodeID]bool // not in by
 }
 
-func rosterOf(list []Candidate) roster {
-	r := roster{by: make(map[NodeID]Candidate, len(list))}
+// rosterOf returns the roster without those who are gone. A node that is given
+// twice is what either says.
+func rosterOf(list []Candidate, gone []NodeID) roster {
+	r := roster{by: make(map[NodeID]Candidate, len(list)), gone: make(map[NodeID]bool, len(gone))}
+	for _, n := range gone {
+		r.gone[n] = true
+	}
 	for _, c := range list {
-		if _, ok := r.by[c.ID]; !ok {
-			r.by[c.ID] = c
+		if r.gone[c.ID] {
+			continue
+		}
+		have, twice := r.by[c.ID]
+		if !twice {
 			r.ids = append(r.ids, c.ID)
 		}
+		r.by[c.ID] = Candidate{c.ID, c.Canary || have.Canary, c.Unhealthy || have.Unhealthy}
 	}
 	slices.SortFunc(r.ids, compareID)
 	return r
