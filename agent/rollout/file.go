@@ -1,0 +1,93 @@
+package rollout
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/agentd/agentd/internal/durable"
+)
+
+const (
+	fileSchema = 1
+	// maxFile bounds what is read back: 1,000 daemons take about 600 bytes each.
+	maxFile = 16 << 20
+)
+
+// File is a Saver that writes one file: a line with the SHA-256 of the rest, in
+// hex, and the states as JSON.
+type File struct{ Path string }
+
+type fileJSON struct {
+	Schema int              `json:"schema"`
+	ID     NodeID           `json:"id"`
+	States map[string]State `json:"daemons"`
+}
+
+// Save replaces the file, through to the disk.
+func (f File) Save(id NodeID, states map[string]State) error {
+	body, err := json.Marshal(fileJSON{fileSchema, id, states})
+	if err != nil {
+		return fmt.Errorf("encode rollout state: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	return durable.WriteFile(f.Path, append(append([]byte(hex.EncodeToString(sum[:])), '\n'), body...), 0o640)
+}
+
+// Open returns a keeper on the file. A node that has none is a member of lanes
+// under its own id if it is new, and under a new one if it was here before: a
+// disk that forgot which turns it held must not be believed. A file that can't
+// be read is put aside (PATH.corrupt) and counts as lost; lost tells why.
+//
+// The keeper is good for use even with an error, which then says that nothing
+// could be written: until it can be, no daemon goes on to anything new.
+func (f File) Open(node NodeID, isNew bool) (k *Keeper, lost string, err error) {
+	raw, readErr := os.ReadFile(f.Path)
+	if errors.Is(readErr, fs.ErrNotExist) {
+		if !isNew {
+			lost = f.Path + " is gone"
+		}
+	} else {
+		var id NodeID
+		var states map[string]State
+		if readErr == nil {
+			id, states, readErr = decodeFile(raw)
+		}
+		if readErr == nil {
+			return NewKeeper(id, states, f), "", nil
+		}
+		lost = fmt.Sprintf("%s: %v", f.Path, readErr)
+		err = os.Rename(f.Path, f.Path+".corrupt")
+	}
+	id := node
+	if lost != "" {
+		_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	}
+	err = errors.Join(err, f.Save(id, map[string]State{}))
+	return NewKeeper(id, nil, f), lost, err
+}
+
+func decodeFile(raw []byte) (NodeID, map[string]State, error) {
+	if len(raw) > maxFile {
+		return NodeID{}, nil, fmt.Errorf("%d bytes, at most %d", len(raw), maxFile)
+	}
+	head, body, ok := bytes.Cut(raw, []byte{'\n'})
+	sum := sha256.Sum256(body)
+	if !ok || string(head) != hex.EncodeToString(sum[:]) {
+		return NodeID{}, nil, errors.New("the checksum does not match")
+	}
+	var j fileJSON
+	if err := json.Unmarshal(body, &j); err != nil {
+		return NodeID{}, nil, err
+	}
+	if j.Schema != fileSchema {
+		return NodeID{}, nil, fmt.Errorf("schema %d, this agentd knows %d", j.Schema, fileSchema)
+	}
+	return j.ID, j.States, nil
+}

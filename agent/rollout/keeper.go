@@ -1,0 +1,122 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// Saver writes all states of a node down, and returns after they are on the
+// disk. It gets every state each time and must not keep the map.
+type Saver interface {
+	Save(id NodeID, states map[string]State) error
+}
+
+// Keeper holds a node's states of all daemons. What it returns, as a decision
+// or as a word for others, was written down before. It is safe for concurrent
+// use.
+type Keeper struct {
+	id    NodeID
+	saver Saver
+
+	mu     sync.Mutex
+	states map[string]State // guarded by mu: as on the disk
+	err    error            // guarded by mu: why the last change was not written down
+}
+
+// NewKeeper returns a keeper that goes on from the given states, which must be
+// those on the disk.
+func NewKeeper(id NodeID, states map[string]State, saver Saver) *Keeper {
+	k := &Keeper{id: id, saver: saver, states: map[string]State{}}
+	for name, s := range states {
+		k.states[name] = s.clone()
+	}
+	return k
+}
+
+// ID is the node's id in lanes and evidence.
+func (k *Keeper) ID() NodeID { return k.id }
+
+// Advance takes a step in each daemon of inputs, whose Self and State it fills
+// in, and returns the decisions by daemon. Changed states are written down
+// first; if that fails, nothing has changed: what runs is what is wanted, and
+// the reason says so.
+func (k *Keeper) Advance(inputs map[string]Input) map[string]Decision {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make(map[string]Decision, len(inputs))
+	next := maps.Clone(k.states)
+	changed := false
+	for name, in := range inputs {
+		in.Daemon, in.Self, in.State = name, k.id, k.states[name]
+		d := Step(in)
+		out[name] = d
+		if !d.State.Equal(in.State) {
+			next[name], changed = d.State, true
+		}
+	}
+	if !changed {
+		return out
+	}
+	if k.err = k.saver.Save(k.id, next); k.err != nil { // persist before acting
+		return k.refuse(out)
+	}
+	k.states = next
+	return out
+}
+
+// refuse turns decisions into those of a node that changes nothing; k.mu is
+// held.
+func (k *Keeper) refuse(out map[string]Decision) map[string]Decision {
+	for name, d := range out {
+		was := k.states[name]
+		if d.State.Equal(was) {
+			continue
+		}
+		out[name] = Decision{State: was, Run: was.Current, Wait: Wait{
+			Code: WaitDisk, Reason: fmt.Sprintf("its part in the rollout can't be written down: %v", k.err)}}
+	}
+	return out
+}
+
+// Words returns what others may be told, by daemon.
+func (k *Keeper) Words() map[string]State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := make(map[string]State, len(k.states))
+	for name, s := range k.states {
+		out[name] = s.Word()
+	}
+	return out
+}
+
+// State returns a daemon's state as it is on the disk.
+func (k *Keeper) State(daemon string) State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.states[daemon].clone()
+}
+
+// Left clears what a node that stopped all of its daemons had: it holds no
+// turn and runs nothing. What it observed stays.
+func (k *Keeper) Left() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := map[string]State{}
+	for name, s := range k.states {
+		next[name] = State{Observed: s.Observed, Done: s.Done, Lent: s.Lent, Failed: s.Failed}
+	}
+	if err := k.saver.Save(k.id, next); err != nil {
+		return fmt.Errorf("clear the turns of a node that left: %w", err)
+	}
+	k.states = next
+	return nil
+}
+
+// Names returns the daemons that there is a state of, sorted.
+func (k *Keeper) Names() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Sorted(maps.Keys(k.states))
+}
