@@ -31,10 +31,11 @@ var mayImport = map[string][]string{
 	"runtime/...": {"runtime/...", "internal/durable", "e2e/lab"}, // lab: the conformance suite's real half
 	"api":         nil,
 
-	"agent/config": {"spec/...", "internal/durable"},
-	"agent/store":  {"spec/record", "gossip", "internal/durable"},
-	"agent/logs":   {"api", "runtime", "runtime/logfile", "runtime/logger", "internal/durable"}, // reads what agentd-log writes
-	"agent/...":    {"agent/...", "spec/...", "runtime", "gossip/...", "api", "internal/durable"},
+	"agent/config":  {"spec/...", "internal/durable"},
+	"agent/rollout": {"spec/record", "internal/durable"},
+	"agent/store":   {"spec/record", "gossip", "internal/durable"},
+	"agent/logs":    {"api", "runtime", "runtime/logfile", "runtime/logger", "internal/durable"}, // reads what agentd-log writes
+	"agent/...":     {"agent/...", "spec/...", "runtime", "gossip/...", "api", "internal/durable"},
 
 	"cmd/agentctl": {"api", "spec/...", "agent/config", "internal/durable"},
 	"cmd/...":      {"agent/...", "spec/...", "runtime/...", "gossip/...", "api", "internal/durable"},
