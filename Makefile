@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 # More arguments for go test, as in: make test ARGS='-run Store -v'
 ARGS ?=
 
-.PHONY: help build test lint bench bench-sanity demo demo-down e2e man package cover fuzz clean tools
+.PHONY: help build test lint bench bench-sanity demo demo-down e2e e2e-net man package cover fuzz clean tools
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +28,11 @@ test: build ## install what is missing (as root) and run every test, real contai
 	@e2e/install.sh test
 	$(GO) test -timeout 15m $(ARGS) ./...
 
-e2e: build ## only the tests with whole agents on a small network (root)
+e2e: ## Debian machines that boot, with the package installed: restarts, power cuts, partitions, upgrades (root)
+	@e2e/install.sh machines
+	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,nspawn,exporter} $(GO) test -count=1 -timeout 20m -v $(ARGS) ./e2e/machines
+
+e2e-net: build ## only the tests with whole agents on a small network (root)
 	@e2e/install.sh test
 	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,containerd,netns,nft,bin} $(GO) test -count=1 -timeout 15m -v $(ARGS) ./e2e/
 

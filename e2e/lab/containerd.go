@@ -27,6 +27,7 @@ type Containerd struct {
 	Address string // of its socket
 	PID     int
 	Dir     string
+	Proc    string // where the processes that it tells of are seen; "" is /proc
 	cfg     ContainerdConfig
 	proc    *Process
 	env     []string

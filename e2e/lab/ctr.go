@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (c *Containerd) Containers(ctx context.Context, namespace string) ([]Contai
 		if t.PID, err = strconv.Atoi(f[1]); err != nil {
 			return nil, fmt.Errorf("read ctr's task list: line %q: %w", line, err)
 		}
-		if p, err := ReadProc(t.PID); err == nil && p.State != "Z" {
+		if p, err := ReadProcIn(cmp.Or(c.Proc, "/proc"), t.PID); err == nil && p.State != "Z" {
 			t.Start, t.Command = p.Start, strings.Join(p.Args, " ")
 		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err

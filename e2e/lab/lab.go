@@ -155,7 +155,7 @@ func Sweep(id, dir string) error {
 	errs = append(errs, sweepNamespaces(ctx, id))
 	inside := netnsInodes(id)
 	errs = append(errs, killAll(ctx, func(p Proc) bool { return slices.Contains(inside, p.NetNS) || p.environ(mark) }))
-	errs = append(errs, SweepNetNS(id), removeTree(dir))
+	errs = append(errs, SweepNetNS(id), removeCgroups(ctx, id+"-*"), removeTree(dir))
 	return errors.Join(errs...)
 }
 

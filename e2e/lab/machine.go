@@ -56,7 +56,7 @@ func TempDir(prefix string) (string, error) {
 //	nft          nft is installed and works
 //	exporter     Debian's apt is there, for prometheus-node-exporter
 //	bin          bin/agentd and bin/agentctl are built
-//	nspawn       systemd-nspawn is installed
+//	nspawn       systemd-nspawn, debootstrap and nft are installed, to boot machines
 func Missing(ctx context.Context, thing string) string {
 	switch thing {
 	case "root":
@@ -93,7 +93,7 @@ func Missing(ctx context.Context, thing string) string {
 		}
 		return ""
 	case "nspawn":
-		return absent("systemd-nspawn")
+		return absent("systemd-nspawn", "debootstrap", "nft", "ip", "nsenter", "containerd", "ctr")
 	default:
 		return "nobody knows how to look for it"
 	}

@@ -45,8 +45,12 @@ func Procs() ([]Proc, error) {
 }
 
 // ReadProc reads one process; an error wraps os.ErrNotExist when it is gone.
-func ReadProc(pid int) (Proc, error) {
-	dir := "/proc/" + strconv.Itoa(pid)
+func ReadProc(pid int) (Proc, error) { return ReadProcIn("/proc", pid) }
+
+// ReadProcIn reads one process of another PID namespace, whose proc file system
+// is seen at root.
+func ReadProcIn(root string, pid int) (Proc, error) {
+	dir := filepath.Join(root, strconv.Itoa(pid))
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
 		if errors.Is(err, syscall.ESRCH) {
