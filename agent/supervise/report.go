@@ -44,6 +44,7 @@ type Report struct {
 	// or since making it ready first failed; zero before either. A pull that
 	// makes progress is no failure. Another wanted digest starts it anew.
 	TryingSince time.Time
+	Wanted      string // digest, as the ring knows it, of the revision that this report was made for
 	Alive       bool   // some container of the daemon has processes here
 	Looked      bool   // the runtime was looked at since this agent began
 	Pulled      int64  // bytes of the image that are here, during a pull
@@ -69,6 +70,9 @@ func (w *worker) show(d *Desired, res Result) {
 	}
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
+	}
+	if d != nil {
+		r.Wanted = d.source()
 	}
 	r.Quarantined = w.hist.Panics >= quarantineAfter
 	if len(res.Steps) == 0 && (res.State == BackOff || w.hist.Failure != nil) {
@@ -116,5 +120,5 @@ func equal(a, b Report) bool {
 	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
-		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.LastError == b.LastError
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.LastError == b.LastError
 }
