@@ -89,7 +89,7 @@ func (s *Store) loadRecord(name string) (record.Record, bool) {
 		s.putAside(s.records, name, corruptDir, err)
 		return record.Record{}, false
 	}
-	r, err := record.Verify(env, s.cfg.Ring, s.cfg.Trust)
+	r, err := record.Verify(env, s.cfg.Ring, s.trust)
 	if err != nil {
 		s.putAside(s.records, name, refusedDir, err)
 		return record.Record{}, false
@@ -197,7 +197,7 @@ func (s *Store) loadRefused() {
 		if err != nil {
 			continue
 		}
-		r, err := record.Verify(env, s.cfg.Ring, s.cfg.Trust)
+		r, err := record.Verify(env, s.cfg.Ring, s.trust)
 		if err != nil {
 			refused, why = refused+1, err
 			continue

@@ -16,22 +16,24 @@ import (
 // Errors: those of record.Verify, *record.ConflictError, *BehindError, and
 // *DiskError, after which everything is as it was.
 func (s *Store) Put(ctx context.Context, envelope []byte) (r record.Record, changed bool, err error) {
-	r, _, err = s.verify(envelope)
+	trust := s.Trust()
+	r, _, err = s.verify(envelope, trust)
 	if err != nil {
 		return record.Record{}, false, err
 	}
-	return s.merge(ctx, r, s.admit)
+	return s.merge(ctx, r, trust, s.admit)
 }
 
 // Offer verifies and merges an envelope that came from a peer and reports
 // whether the set changed. It knows no limits that depend on what is held, or
 // the ring would not converge.
 func (s *Store) Offer(ctx context.Context, envelope []byte) (changed bool, err error) {
-	r, claim, err := s.verify(envelope)
+	trust := s.Trust()
+	r, claim, err := s.verify(envelope, trust)
 	if err != nil {
 		return false, err
 	}
-	if r, changed, err = s.merge(ctx, r, nil); err != nil {
+	if r, changed, err = s.merge(ctx, r, trust, nil); err != nil {
 		return false, err
 	}
 	s.mu.Lock()
@@ -41,12 +43,12 @@ func (s *Store) Offer(ctx context.Context, envelope []byte) (changed bool, err e
 }
 
 // verify also remembers what need not be fetched again.
-func (s *Store) verify(envelope []byte) (record.Record, record.Claim, error) {
-	r, claim, err := record.VerifyClaim(envelope, s.cfg.Ring, s.cfg.Trust)
+func (s *Store) verify(envelope []byte, trust *record.Trust) (record.Record, record.Claim, error) {
+	r, claim, err := record.VerifyClaim(envelope, s.cfg.Ring, trust)
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.refused.add(err, s.cfg.Trust.ID(), s.cfg.Now()) {
+		if trust == s.trust && s.refused.add(err, trust.ID(), s.cfg.Now()) {
 			s.log.Warn("record refused", "err", err)
 		}
 	}
@@ -65,13 +67,17 @@ func (s *Store) admit(r record.Record) error {
 	return s.set.Admit(r)
 }
 
-// merge makes r part of the set, on disk first. admit may refuse it.
-func (s *Store) merge(ctx context.Context, r record.Record, admit func(record.Record) error) (record.Record, bool, error) {
+// merge makes r, which was verified with these keys, part of the set, on disk
+// first. admit may refuse it.
+func (s *Store) merge(ctx context.Context, r record.Record, trust *record.Trust, admit func(record.Record) error) (record.Record, bool, error) {
 	select {
 	case s.writing <- struct{}{}:
 		defer func() { <-s.writing }()
 	case <-ctx.Done():
 		return record.Record{}, false, fmt.Errorf("store %s: %w", r.Key, ctx.Err())
+	}
+	if s.Trust() != trust {
+		return record.Record{}, false, fmt.Errorf("store %s: other operators are trusted since a moment ago; try again", r.Key)
 	}
 	r, changed, err := s.preview(r, admit)
 	if err != nil || !changed {

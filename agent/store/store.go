@@ -55,6 +55,7 @@ type Store struct {
 	files   map[record.Digest]string // names in records; guarded by writing
 
 	mu       sync.Mutex
+	trust    *record.Trust                 // guarded by mu
 	set      *record.Set                   // guarded by mu
 	accepted map[record.Key]record.Version // the ratchet; guarded by mu
 	damaged  map[record.Key][]hold         // not yet refilled; guarded by mu
@@ -90,6 +91,7 @@ func Open(cfg Config) (*Store, error) {
 		accepted: map[record.Key]record.Version{},
 		damaged:  map[record.Key][]hold{},
 		changed:  make(chan struct{}, 1),
+		trust:    cfg.Trust,
 	}
 	s.wake = []chan struct{}{s.changed}
 	s.mu.Lock()
