@@ -165,8 +165,8 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 func (w *worker) host() Host {
 	cfg := &w.s.cfg
 	h := Host{Node: cfg.Node.Name, DataDir: cfg.DataDir, LogPath: cfg.LogPath(w.name), LogURI: cfg.LogURI(w.name)}
-	if cfg.Policy != nil {
-		h.Resolve, h.Masks = cfg.Policy.Resolve, cfg.Policy.MountMasks
+	if p := w.s.policy.Load(); p != nil {
+		h.Resolve, h.Masks = p.Resolve, p.MountMasks
 	}
 	return h
 }

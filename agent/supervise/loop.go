@@ -24,6 +24,9 @@ const (
 	// rotateEvery is how often log files are measured, which costs a stat each:
 	// a container that writes 100 MB/s makes 1 GB in between.
 	rotateEvery = 10 * time.Second
+	// pulseEvery is how often the loop turns when nothing happens, so that
+	// Turned tells a loop that waits for something from one that hangs.
+	pulseEvery = 5 * time.Second
 )
 
 // Run supervises until ctx ends, and then leaves all containers as they are. A
@@ -41,20 +44,34 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	due := time.Now()  // of the next one
 	next := time.NewTimer(0)
 	defer next.Stop()
+	pulse := time.NewTicker(pulseEvery)
+	defer pulse.Stop()
+	// A look takes as long as the runtime does, and the loop turns on meanwhile.
+	// What asks for another look waits until this one is over.
+	looking, looked := false, make(chan struct{}, 1)
 	for {
+		timer, list, news := next.C, s.list, events
+		if looking {
+			timer, list, news = nil, nil, nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-next.C:
-			s.look(ctx)
-			last = time.Now()
+		case <-timer:
+			looking = true
+			wg.Go(func() {
+				s.look(ctx)
+				looked <- struct{}{}
+			})
+		case <-looked:
+			looking, last = false, time.Now()
 			due = last.Add(s.cfg.Relist)
 			if s.isFrozen() {
 				due = last.Add(retryFrozen)
 			}
-		case <-s.list:
+		case <-list:
 			due = time.Now()
-		case _, open := <-events:
+		case _, open := <-news:
 			if !open {
 				events = nil
 			}
@@ -62,9 +79,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 				due = soon
 			}
 		case <-s.wake:
+		case <-pulse.C:
 		}
-		next.Reset(time.Until(due))
+		if !looking {
+			next.Reset(time.Until(due))
+		}
 		s.spawn(ctx, &wg)
+		s.turn()
 	}
 }
 

@@ -40,7 +40,7 @@ type Desired struct {
 type Config struct {
 	Node    spec.Node
 	Runtime runtime.Runtime
-	Policy  *policy.Policy // nil permits everything
+	Policy  *policy.Policy // nil permits everything; see SetPolicy
 	DataDir string
 	LogPath func(daemon string) string
 	// LogURI says where a container's output goes instead of LogPath:
@@ -84,7 +84,9 @@ type Supervisor struct {
 	over   chan struct{} // closed when Run ends
 	// clock orders looks at the runtime and changes to it: a look that began
 	// before a change ended says nothing about its outcome.
-	clock atomic.Uint64
+	clock  atomic.Uint64
+	policy atomic.Pointer[policy.Policy] // what this node permits
+	turned atomic.Pointer[time.Time]     // when the loop last came round
 
 	mu      sync.Mutex
 	desired map[string]Desired  // guarded by mu: as the ring has it, not rendered
@@ -136,13 +138,15 @@ func New(cfg Config) *Supervisor {
 	if cfg.Runtime != nil {
 		ready = cfg.Runtime.Ready
 	}
-	return &Supervisor{
+	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, ask: probe.NewAsker(ready), site: Site{Node: cfg.Node}, over: make(chan struct{}),
 		deps: map[string][]string{}, asked: map[string]*request{},
 		wake: make(chan struct{}, 1), list: make(chan struct{}, 1), pull: make(chan struct{}, pullSlots), starts: make(chan struct{}, startSlots),
 		desired: map[string]Desired{}, left: cfg.Left, workers: map[string]*worker{},
 		reports: map[string]Report{}, moved: make(chan struct{}),
 	}
+	s.policy.Store(cfg.Policy)
+	return s
 }
 
 // Set replaces what is wanted. A daemon that is no longer in it is left alone

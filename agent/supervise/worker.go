@@ -45,6 +45,7 @@ type worker struct {
 // verdict is the policy's answer for one digest.
 type verdict struct {
 	digest  string
+	of      *policy.Policy
 	denials []policy.Denial
 }
 
@@ -253,17 +254,18 @@ func (w *worker) input(sit situation) Input {
 // nothing would be stopped for another.
 func (w *worker) denials(d Desired, inst *runtime.Instance) []policy.Denial {
 	runs := inst != nil && inst.State == runtime.StateRunning && inst.Labels[runtime.LabelDigest] == d.Digest
-	if !runs || w.denied.digest != d.Digest {
-		w.denied = verdict{d.Digest, w.check(d)}
+	if p := w.s.policy.Load(); !runs || w.denied.digest != d.Digest || w.denied.of != p {
+		w.denied = verdict{d.Digest, p, w.check(d)}
 	}
 	return w.denied.denials
 }
 
 func (w *worker) check(d Desired) []policy.Denial {
-	if w.s.cfg.Policy == nil {
+	p := w.s.policy.Load()
+	if p == nil {
 		return nil
 	}
-	return w.s.cfg.Policy.Check(d.Daemon)
+	return p.Check(d.Daemon)
 }
 
 // first makes sure that a daemon is reported before the first decision.
