@@ -41,6 +41,8 @@ type Ring struct {
 	hints *memberlist.TransmitLimitedQueue
 	root  atomic.Pointer[Hash] // what is announced: at most a tick old
 
+	turned atomic.Pointer[time.Time] // when housekeep last came round
+
 	says   chan func() // log lines out of callbacks
 	tells  chan Item   // items to hint at
 	joined chan struct{}
@@ -187,6 +189,7 @@ func (r *Ring) housekeep(ctx context.Context) {
 				return ok && m.State != Left
 			})
 		}
+		r.turn()
 	}
 }
 
