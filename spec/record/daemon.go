@@ -227,5 +227,8 @@ func LanesOf(body DaemonBody, blob []byte) ([][]NodeID, error) {
 	if len(lanes) > r.K {
 		return nil, fmt.Errorf("%w: %d lanes, at most k = %d", ErrMalformed, len(lanes), r.K)
 	}
-	return lanes, checkCanaries(r.Canaries, lanes)
+	if err := checkCanaries(r.Canaries, lanes); err != nil {
+		return nil, err
+	}
+	return lanes, nil
 }

@@ -107,6 +107,7 @@ func TestRevisionAndFallback(t *testing.T) {
 	}
 }
 
+// conformance: D5
 func TestOrderInALane(t *testing.T) {
 	roster := candidates(nodes(12))
 	roster[3].Canary, roster[7].Canary, roster[5].Unhealthy, roster[7].Unhealthy = true, true, true, true
@@ -124,91 +125,6 @@ func TestOrderInALane(t *testing.T) {
 	if len(b.Rollout.Canaries) != 2 || !slices.IsSortedFunc(b.Rollout.Canaries, compareID) {
 		t.Errorf("canaries %v", b.Rollout.Canaries)
 	}
-}
-
-// An unfinished parent: everybody stays where they were, also those that do not
-// match any more; lanes may merge and never split.
-func TestLanesAreKept(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		all := nodes(30)
-		parent := next(t, Succession{Spec: []byte("{}"), K: rapid.IntRange(1, 8).Draw(t, "k"),
-			Roster: candidates(all[:rapid.IntRange(1, 20).Draw(t, "members")])})
-		roster := rapid.SliceOfDistinct(rapid.SampledFrom(all), func(n NodeID) NodeID { return n }).Draw(t, "roster")
-		k := rapid.IntRange(1, 8).Draw(t, "new k")
-		b := next(t, Succession{Spec: []byte("{}"), K: k, Roster: candidates(roster), Parent: &parent})
-		again := next(t, Succession{Spec: []byte("{}"), K: k, Roster: candidates(rapid.Permutation(roster).Draw(t, "order")), Parent: &parent})
-		if !reflect.DeepEqual(b, again) {
-			t.Fatal("the order of the roster matters")
-		}
-		was, is := laneOf(parent.Rollout.Lanes), laneOf(b.Rollout.Lanes)
-		if len(b.Rollout.Lanes) > min(k, len(parent.Rollout.Lanes)) {
-			t.Fatalf("%d lanes of %d with k = %d", len(b.Rollout.Lanes), len(parent.Rollout.Lanes), k)
-		}
-		for n := range was {
-			if _, ok := is[n]; !ok {
-				t.Fatalf("%s was left out of an unfinished rollout", n)
-			}
-		}
-		for a := range was {
-			for c := range was {
-				if was[a] == was[c] && is[a] != is[c] {
-					t.Fatalf("a lane was split: %s and %s", a, c)
-				}
-			}
-		}
-		for _, n := range roster {
-			if _, ok := is[n]; !ok {
-				t.Fatalf("newcomer %s is in no lane", n)
-			}
-		}
-	})
-}
-
-// A finished parent: lanes are dealt to the roster, and the last node of each
-// old lane, which lends its turn to late nodes, stays in its lane.
-func TestLanesDealtAnew(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		all := nodes(30)
-		parent := next(t, Succession{Spec: []byte("{}"), K: rapid.IntRange(1, 8).Draw(t, "k"),
-			Roster: candidates(all[:rapid.IntRange(1, 20).Draw(t, "members")])})
-		roster := rapid.SliceOfDistinct(rapid.SampledFrom(all), func(n NodeID) NodeID { return n }).Draw(t, "roster")
-		k := rapid.IntRange(1, 8).Draw(t, "new k")
-		gone := rapid.SliceOfN(rapid.SampledFrom(all), 0, 3).Draw(t, "gone")
-		b := next(t, Succession{Spec: []byte("{}"), K: k, Roster: candidates(roster), Parent: &parent, Gone: gone, Finished: true})
-		is := laneOf(b.Rollout.Lanes)
-		stay := map[NodeID]bool{}
-		for _, n := range roster {
-			stay[n] = true
-		}
-		lasts := make([]NodeID, 0)
-		for _, lane := range parent.Rollout.Lanes {
-			last := lane[len(lane)-1]
-			if !slices.Contains(gone, last) {
-				stay[last] = true
-			}
-			lasts = append(lasts, last)
-		}
-		for n := range is {
-			if !stay[n] {
-				t.Fatalf("%s does not match and lends no turn, and is in a lane", n)
-			}
-		}
-		for n := range stay {
-			if _, ok := is[n]; !ok {
-				t.Fatalf("%s is in no lane", n)
-			}
-		}
-		// With as many lanes as before, no two lenders share a lane.
-		if len(gone) == 0 && len(b.Rollout.Lanes) >= len(lasts) {
-			at := map[int]bool{}
-			for _, n := range lasts {
-				if at[is[n]] {
-					t.Fatalf("two lenders in one lane: %v", b.Rollout.Lanes)
-				}
-				at[is[n]] = true
-			}
-		}
-	})
 }
 
 // Nothing to deal anew for: the lanes stay as they are.
