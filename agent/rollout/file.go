@@ -26,13 +26,25 @@ type File struct{ Path string }
 
 type fileJSON struct {
 	Schema int              `json:"schema"`
-	ID     NodeID           `json:"id"`
+	Node   NodeID           `json:"node"`
+	Salt   string           `json:"salt,omitempty"`
 	States map[string]State `json:"daemons"`
 }
 
+// MakeID returns the id of a node that has drawn that salt, or none. Nobody can
+// take another node's id: without salt it is the node's own, which is a hash of
+// its key, and with any salt it is a hash of that.
+func MakeID(node NodeID, salt string) NodeID {
+	if salt == "" {
+		return node
+	}
+	sum := sha256.Sum256([]byte("agentd rollout id v1\x00" + node.String() + "\x00" + salt))
+	return NodeID(sum[:len(node)])
+}
+
 // Save replaces the file, through to the disk.
-func (f File) Save(id NodeID, states map[string]State) error {
-	body, err := json.Marshal(fileJSON{fileSchema, id, states})
+func (f File) Save(who Identity, states map[string]State) error {
+	body, err := json.Marshal(fileJSON{fileSchema, who.Node, who.Salt, states})
 	if err != nil {
 		return fmt.Errorf("encode rollout state: %w", err)
 	}
@@ -54,40 +66,45 @@ func (f File) Open(node NodeID, isNew bool) (k *Keeper, lost string, err error) 
 			lost = f.Path + " is gone"
 		}
 	} else {
-		var id NodeID
+		var was Identity
 		var states map[string]State
 		if readErr == nil {
-			id, states, readErr = decodeFile(raw)
+			was, states, readErr = decodeFile(raw)
 		}
-		if readErr == nil {
-			return NewKeeper(id, states, f), "", nil
+		switch {
+		case readErr != nil:
+			lost = fmt.Sprintf("%s: %v", f.Path, readErr)
+			err = os.Rename(f.Path, f.Path+".corrupt")
+		case was.Node == node:
+			return NewKeeper(was, states, f), "", nil
+		default: // the node has a new key, and with it a new id already
 		}
-		lost = fmt.Sprintf("%s: %v", f.Path, readErr)
-		err = os.Rename(f.Path, f.Path+".corrupt")
 	}
-	id := node
+	who := Identity{Node: node}
 	if lost != "" {
-		_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+		var salt [8]byte
+		_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
+		who.Salt = hex.EncodeToString(salt[:])
 	}
-	err = errors.Join(err, f.Save(id, map[string]State{}))
-	return NewKeeper(id, nil, f), lost, err
+	err = errors.Join(err, f.Save(who, map[string]State{}))
+	return NewKeeper(who, nil, f), lost, err
 }
 
-func decodeFile(raw []byte) (NodeID, map[string]State, error) {
+func decodeFile(raw []byte) (Identity, map[string]State, error) {
 	if len(raw) > maxFile {
-		return NodeID{}, nil, fmt.Errorf("%d bytes, at most %d", len(raw), maxFile)
+		return Identity{}, nil, fmt.Errorf("%d bytes, at most %d", len(raw), maxFile)
 	}
 	head, body, ok := bytes.Cut(raw, []byte{'\n'})
 	sum := sha256.Sum256(body)
 	if !ok || string(head) != hex.EncodeToString(sum[:]) {
-		return NodeID{}, nil, errors.New("the checksum does not match")
+		return Identity{}, nil, errors.New("the checksum does not match")
 	}
 	var j fileJSON
 	if err := json.Unmarshal(body, &j); err != nil {
-		return NodeID{}, nil, err
+		return Identity{}, nil, err
 	}
 	if j.Schema != fileSchema {
-		return NodeID{}, nil, fmt.Errorf("schema %d, this agentd knows %d", j.Schema, fileSchema)
+		return Identity{}, nil, fmt.Errorf("schema %d, this agentd knows %d", j.Schema, fileSchema)
 	}
-	return j.ID, j.States, nil
+	return Identity{j.Node, j.Salt}, j.States, nil
 }

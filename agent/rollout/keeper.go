@@ -7,17 +7,27 @@ import (
 	"sync"
 )
 
+// Identity is who a node is in lanes and evidence: its id in the ring, and the
+// salt that it drew when it lost its state; see MakeID.
+type Identity struct {
+	Node NodeID
+	Salt string
+}
+
+// ID is the node's id in lanes and evidence.
+func (i Identity) ID() NodeID { return MakeID(i.Node, i.Salt) }
+
 // Saver writes all states of a node down, and returns after they are on the
 // disk. It gets every state each time and must not keep the map.
 type Saver interface {
-	Save(id NodeID, states map[string]State) error
+	Save(who Identity, states map[string]State) error
 }
 
 // Keeper holds a node's states of all daemons. What it returns, as a decision
 // or as a word for others, was written down before. It is safe for concurrent
 // use.
 type Keeper struct {
-	id    NodeID
+	who   Identity
 	saver Saver
 
 	mu     sync.Mutex
@@ -27,16 +37,19 @@ type Keeper struct {
 
 // NewKeeper returns a keeper that goes on from the given states, which must be
 // those on the disk.
-func NewKeeper(id NodeID, states map[string]State, saver Saver) *Keeper {
-	k := &Keeper{id: id, saver: saver, states: map[string]State{}}
+func NewKeeper(who Identity, states map[string]State, saver Saver) *Keeper {
+	k := &Keeper{who: who, saver: saver, states: map[string]State{}}
 	for name, s := range states {
 		k.states[name] = s.clone()
 	}
 	return k
 }
 
+// Identity is who this node is to others.
+func (k *Keeper) Identity() Identity { return k.who }
+
 // ID is the node's id in lanes and evidence.
-func (k *Keeper) ID() NodeID { return k.id }
+func (k *Keeper) ID() NodeID { return k.who.ID() }
 
 // Advance takes a step in each daemon of inputs, whose Self and State it fills
 // in, and returns the decisions by daemon. Changed states are written down
@@ -47,9 +60,9 @@ func (k *Keeper) Advance(inputs map[string]Input) map[string]Decision {
 	defer k.mu.Unlock()
 	out := make(map[string]Decision, len(inputs))
 	next := maps.Clone(k.states)
-	changed := false
+	changed, self := false, k.who.ID()
 	for name, in := range inputs {
-		in.Daemon, in.Self, in.State = name, k.id, k.states[name]
+		in.Daemon, in.Self, in.State = name, self, k.states[name]
 		d := Step(in)
 		out[name] = d
 		if !d.State.Equal(in.State) {
@@ -59,7 +72,7 @@ func (k *Keeper) Advance(inputs map[string]Input) map[string]Decision {
 	if !changed {
 		return out
 	}
-	if k.err = k.saver.Save(k.id, next); k.err != nil { // persist before acting
+	if k.err = k.saver.Save(k.who, next); k.err != nil { // persist before acting
 		return k.refuse(out)
 	}
 	k.states = next
@@ -107,7 +120,7 @@ func (k *Keeper) Left() error {
 	for name, s := range k.states {
 		next[name] = State{Observed: s.Observed, Done: s.Done, Lent: s.Lent, Failed: s.Failed}
 	}
-	if err := k.saver.Save(k.id, next); err != nil {
+	if err := k.saver.Save(k.who, next); err != nil {
 		return fmt.Errorf("clear the turns of a node that left: %w", err)
 	}
 	k.states = next
