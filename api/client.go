@@ -80,6 +80,16 @@ func (c *Client) Why(ctx context.Context, name, node string) (Why, error) {
 	return get[Why](ctx, c, "/v1/why/"+url.PathEscape(name), v)
 }
 
+// Rollout tells where the ring stands on its way to a daemon's newest record.
+func (c *Client) Rollout(ctx context.Context, name string) (Rollout, error) {
+	return get[Rollout](ctx, c, "/v1/rollouts/"+url.PathEscape(name), nil)
+}
+
+// History lists what the ring ran of a daemon, newest first.
+func (c *Client) History(ctx context.Context, name string) (History, error) {
+	return get[History](ctx, c, "/v1/history/"+url.PathEscape(name), nil)
+}
+
 // Records returns the records of one kind, or all when kind is "".
 func (c *Client) Records(ctx context.Context, kind string) (Records, error) {
 	path := "/v1/records"

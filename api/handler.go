@@ -38,6 +38,8 @@ func (s *Server) routes() []route {
 			return b.Nodes(r.Context())
 		})},
 		{"GET /v1/why/{name}", rightRead, readTime, []string{"node"}, s.getWhy},
+		{"GET /v1/rollouts/{name}", rightRead, readTime, nil, s.getRollout},
+		{"GET /v1/history/{name}", rightRead, readTime, nil, s.getHistory},
 		{"GET /v1/roster", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
 			return b.Roster(r.Context())
 		})},
