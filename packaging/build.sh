@@ -50,7 +50,7 @@ for arch in ${ARCHES:-amd64 arm64}; do
 	mkdir -p "$STAGE/bin"
 	cp -r "$stage/man" "$stage/completion" "$stage/changelog.gz" "$STAGE/"
 	GOOS=linux GOARCH=$arch CGO_ENABLED=0 "$go" build -trimpath -buildvcs=false -ldflags "${LDFLAGS:-}" \
-		-o "$STAGE/bin/" ./cmd/agentd ./cmd/agentctl ./cmd/agentd-log
+		-o "$STAGE/bin/" ./cmd/agentd ./cmd/agentctl ./cmd/agentd-log ./cmd/agentd-mend
 	for format in ${FORMATS:-deb rpm}; do
 		# nfpm takes variables in few places only, sources of contents not among them.
 		sed -e "s|\${STAGE}|$STAGE|g" packaging/nfpm.yaml >"$stage/nfpm.yaml"

@@ -3,13 +3,13 @@ package containerd
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/runtime/bundle"
 	"github.com/agentd/agentd/runtime/runtimetest"
 )
 
@@ -20,7 +20,7 @@ import (
 // conformance: E6
 func TestHalfDeletedBundle(t *testing.T) {
 	e := newEnv(t)
-	dir := filepath.Join(e.cfg.StateDir, bundlePart, e.ns)
+	dir := filepath.Join(e.cfg.StateDir, bundle.Part, e.ns)
 	if _, err := e.r.Ensure(t.Context(), e.Spec("half", runtimetest.Program{})); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestShimByItsBundle(t *testing.T) {
 // mounted in it does.
 func TestLeftOverRootfs(t *testing.T) {
 	e := newEnv(t)
-	dir := filepath.Join(e.cfg.StateDir, bundlePart, e.ns, "full")
+	dir := filepath.Join(e.cfg.StateDir, bundle.Part, e.ns, "full")
 	rootfs, data := filepath.Join(dir, "rootfs"), filepath.Join(e.dir, "data")
 	for _, d := range []string{filepath.Join(rootfs, "dev", "pts"), filepath.Join(rootfs, "mnt"), data} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -115,12 +115,5 @@ func TestLeftOverRootfs(t *testing.T) {
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Errorf("what was mounted in the bundle: %v", err)
-	}
-}
-
-func TestPointsBelow(t *testing.T) {
-	info := "20 1 0:1 / / rw - ext4 a rw\n21 20 0:2 / /a rw - ext4 a rw\n22 21 0:3 / /a/b\\040c rw - ext4 a rw\n23 20 0:4 / /ab rw - ext4 a rw\n"
-	if got := pointsBelow("/a", info); !slices.Equal(got, []string{"/a", "/a/b c"}) {
-		t.Errorf("mounts below /a: %q", got)
 	}
 }

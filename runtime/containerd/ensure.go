@@ -164,7 +164,7 @@ func (r *Runtime) create(ctx context.Context, p plan) (runtime.Instance, error) 
 	if err := r.emptyCgroup(ctx, p.ID); err != nil {
 		return runtime.Instance{}, err
 	}
-	if err := r.dropHalfDeleted(p.ID); err != nil {
+	if err := r.dropHalfDeleted(ctx, p.ID); err != nil {
 		return runtime.Instance{}, err
 	}
 	if err := p.log.prepare(); err != nil {

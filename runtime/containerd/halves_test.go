@@ -17,6 +17,7 @@ import (
 
 	"github.com/agentd/agentd/e2e/lab"
 	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/runtime/bundle"
 	"github.com/agentd/agentd/runtime/runtimetest"
 )
 
@@ -60,7 +61,7 @@ func (e *env) Halve(t *testing.T, s runtime.Spec, h runtimetest.Half) {
 		e.stray(t, s.ID)
 	case runtimetest.Bundle:
 		e.dropTask(t, s.ID)
-		dir := filepath.Join(e.cfg.StateDir, bundlePart, e.ns, s.ID)
+		dir := filepath.Join(e.cfg.StateDir, bundle.Part, e.ns, s.ID)
 		if err := os.MkdirAll(filepath.Join(dir, "rootfs"), 0o711); err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,8 @@ import (
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/agentd/agentd/runtime/bundle"
 )
 
 const (
@@ -25,8 +27,6 @@ const (
 	// bundleAge is how old a bundle has to be before it counts as left over: a
 	// younger one may belong to a call that is still under way.
 	bundleAge = 2 * time.Second
-	// bundlePart is the folder of bundles below containerd's state and root.
-	bundlePart = "io.containerd.runtime.v2.task"
 	// runcLimit bounds one run of runc.
 	runcLimit = 30 * time.Second
 )
@@ -86,7 +86,7 @@ func (r *Runtime) mend(ctx context.Context, id string, cause error) error {
 	}
 	var errs []error
 	for _, b := range bundles {
-		errs = append(errs, removeBundle(b))
+		errs = append(errs, removeBundle(ctx, b))
 	}
 	return errors.Join(errs...)
 }
@@ -96,7 +96,7 @@ var existsPath = regexp.MustCompile(`mkdir (/[^:]+): file exists`)
 // bundles are the existing folders of id: where containerd's complaint says,
 // and where they would be by our configuration. No other id begins with a dot.
 func (r *Runtime) bundles(id string, cause error) []string {
-	tail := filepath.Join(bundlePart, r.cfg.Namespace, id)
+	tail := filepath.Join(bundle.Part, r.cfg.Namespace, id)
 	found := []string{filepath.Join(r.cfg.StateDir, tail)}
 	if m := existsPath.FindStringSubmatch(fmt.Sprint(cause)); m != nil {
 		// The complaint may be about a folder in the bundle.
@@ -212,7 +212,7 @@ func (r *Runtime) inBundle(pid int, id string) bool {
 	if err != nil {
 		return false
 	}
-	dir := filepath.Join(r.cfg.StateDir, bundlePart, r.cfg.Namespace)
+	dir := filepath.Join(r.cfg.StateDir, bundle.Part, r.cfg.Namespace)
 	// The kernel marks a folder that is gone; a hidden one is being deleted.
 	cwd = strings.TrimSuffix(cwd, " (deleted)")
 	return cwd == filepath.Join(dir, id) || cwd == filepath.Join(dir, "."+id)
