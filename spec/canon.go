@@ -138,7 +138,7 @@ func Decode(b []byte) (Daemon, error) {
 	check(d, table)
 	if err := errs.Err(); err != nil {
 		for _, one := range errs.List {
-			if one.Kind == strict.Unknown || one.Kind == strict.Unsupported {
+			if one.Kind == strict.Unknown {
 				return Daemon{}, fmt.Errorf("decode daemon: %w: %s", ErrNewer, one.Path)
 			}
 		}

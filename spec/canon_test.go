@@ -48,7 +48,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}{
 		{"a key of a newer agentd", `{"schema":1,"name":"x","image":"x","shiny":true}`, true},
 		{"a nested one", `{"schema":1,"name":"x","image":"x","restart":{"shiny":1}}`, true},
-		{"a key that is known and not built yet", `{"schema":1,"name":"x","image":"x","update":{"canary":1}}`, true},
+		{"a key of an update of a newer agentd", `{"schema":1,"name":"x","image":"x","update":{"canary":1,"window":"night"}}`, true},
+		{"an update that can't be", `{"schema":1,"name":"x","image":"x","update":{"canary":-1}}`, false},
 		{"a probe of a newer agentd", `{"schema":1,"name":"x","image":"x","health":{"liveness":{"grpc":"x"}}}`, true},
 		{"a probe that asks nothing", `{"schema":1,"name":"x","image":"x","health":{"liveness":{}}}`, false},
 		{"an unknown expression", `{"schema":1,"name":"x","image":"x","args":["{{ node.shoe }}"]}`, true},

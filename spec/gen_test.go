@@ -69,6 +69,7 @@ func anyDaemon() *rapid.Generator[spec.Daemon] {
 			d.Match = append(d.Match, match(t))
 		}
 		perNode(t, &d)
+		d.Update = anyUpdate(t, d)
 		return d.WithDefaults()
 	})
 }
@@ -155,4 +156,34 @@ func match(t *rapid.T) spec.Match {
 		m.Values = []string{"-5"}
 	}
 	return m
+}
+
+// anyUpdate draws what may be the [update] of d.
+func anyUpdate(t *rapid.T, d spec.Daemon) spec.Update {
+	u := spec.Update{
+		Strategy:    rapid.SampledFrom([]string{"", spec.StrategyRolling, spec.StrategyAllAtOnce, spec.StrategyOnDelete}).Draw(t, "strategy"),
+		MinReady:    duration(t, "min_ready", 0, 24*time.Hour),
+		Deadline:    duration(t, "deadline", time.Second, 24*time.Hour),
+		MaxFailures: rapid.SampledFrom([]int{0, 1, 2, 100}).Draw(t, "max_failures"),
+		OnFailure:   spec.OnFailurePause,
+	}
+	if u.Strategy != spec.StrategyAllAtOnce {
+		u.MaxUnavailable = rapid.SampledFrom([]spec.Share{"", "1", "10", "1%", "25%", "100%"}).Draw(t, "max_unavailable")
+	}
+	if u.Strategy != spec.StrategyOnDelete && !d.Job() {
+		u.Surge = rapid.Bool().Draw(t, "surge")
+		u.OnFailure = rapid.SampledFrom([]string{"", spec.OnFailurePause, spec.OnFailureRollback}).Draw(t, "on_failure")
+	}
+	if u.Strategy == "" || u.Strategy == spec.StrategyRolling {
+		switch rapid.IntRange(0, 2).Draw(t, "canaries") {
+		case 1:
+			u.Canary = rapid.IntRange(1, spec.MaxCanaries).Draw(t, "canary")
+		case 2:
+			u.CanarySelector = map[string]string{"canary": "yes"}
+		default:
+			return u
+		}
+		u.Bake = duration(t, "bake", 0, 24*time.Hour)
+	}
+	return u
 }

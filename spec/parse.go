@@ -62,6 +62,32 @@ func aliases() map[string]string {
 		"tolerations.match":    "operator",
 		"isolation.timeout":    "after",
 		"isolation.action":     "policy",
+		"deploy":               "update (as [update])",
+		"updateStrategy":       "update (as [update])",
+		"update_config":        "update (as [update])",
+		"minReadySeconds":      "update.min_ready",
+	}
+	for theirs, ours := range map[string]string{
+		"type":                    "strategy",
+		"maxUnavailable":          "max_unavailable",
+		"maxSurge":                "surge (true or false)",
+		"max_surge":               "surge (true or false)",
+		"order":                   "surge (true or false)",
+		"parallelism":             "max_unavailable",
+		"max_parallel":            "max_unavailable",
+		"minReadySeconds":         "min_ready",
+		"min_healthy_time":        "min_ready",
+		"monitor":                 "min_ready",
+		"progressDeadlineSeconds": "deadline",
+		"progress_deadline":       "deadline",
+		"healthy_deadline":        "deadline",
+		"timeout":                 "deadline",
+		"canaries":                "canary",
+		"failure_action":          "on_failure",
+		"auto_revert":             `on_failure = "rollback"`,
+		"max_failure_ratio":       "max_failures (a number of nodes)",
+	} {
+		out["update."+theirs] = ours
 	}
 	for _, probe := range []string{"startup", "liveness", "readiness"} {
 		for theirs, ours := range map[string]string{

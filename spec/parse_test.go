@@ -27,7 +27,9 @@ func TestParseFillsDefaults(t *testing.T) {
 		Files: []spec.File{{Target: "/d", Mode: "0444"}},
 		Restart: spec.Restart{Policy: "always", Backoff: spec.Duration(500 * time.Millisecond),
 			BackoffMax: spec.Duration(30 * time.Second), ResetAfter: spec.Duration(30 * time.Second)},
-		Stop:      spec.Stop{Signal: "SIGTERM", Grace: spec.Duration(30 * time.Second)},
+		Stop: spec.Stop{Signal: "SIGTERM", Grace: spec.Duration(30 * time.Second)},
+		Update: spec.Update{Strategy: "rolling", MaxUnavailable: "1", Deadline: spec.Duration(10 * time.Minute),
+			OnFailure: "pause", MaxFailures: 1},
 		Isolation: spec.Isolation{Policy: "keep", After: spec.Duration(time.Hour)},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -154,20 +156,6 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("got:\n%s\nwant:\n%s", err, tt.want)
 			}
 		})
-	}
-}
-
-// Keys of the documentation whose behaviour is not there yet are told from
-// keys that don't exist.
-func TestNotSupportedYet(t *testing.T) {
-	for _, src := range []string{
-		"[update]\nsurge = true", "update.max_unavailable = '25%'",
-	} {
-		_, err := spec.Parse([]byte("name = 'x'\nimage = 'x'\n"+src), "x.toml")
-		var one strict.Error
-		if !errors.As(err, &one) || one.Kind != strict.Unsupported || one.Line != 3 || !strings.Contains(one.Msg, "not supported yet") {
-			t.Errorf("%s: %v", src, err)
-		}
 	}
 }
 

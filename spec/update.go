@@ -31,9 +31,10 @@ const (
 	// (record.MaxInlineNodes).
 	MaxCanaries = 256
 
-	maxNodes    = 100_000 // more than a ring has
-	maxPercent  = 100
-	maxBake     = Duration(30 * 24 * time.Hour)
+	maxNodes   = 100_000 // more than a ring has
+	maxPercent = 100
+	// A job may well take days, and new nodes be watched for as long.
+	maxUpdate   = Duration(30 * 24 * time.Hour)
 	minDeadline = Duration(100 * time.Millisecond)
 )
 
@@ -46,7 +47,9 @@ type Update struct {
 	Surge          bool   `toml:"surge"`           // the new container starts beside the old one, which stops when the new one is available
 
 	MinReady Duration `toml:"min_ready"` // ready for this long without a break, a node is available; default 0
-	Deadline Duration `toml:"deadline"`  // a node that is not ready by then has failed; default 10m
+	// Deadline is counted from the new container's start, or from when preparing
+	// it first failed: a node that is not ready by then has failed. Default 10m.
+	Deadline Duration `toml:"deadline"`
 
 	// Canary is how many nodes go first; with CanarySelector, those that it
 	// matches do. At most one of the two is set. Bake is how long each of them
@@ -154,9 +157,9 @@ func (c checker) update(d Daemon) {
 	c.oneOf("update.strategy", u.Strategy, StrategyRolling, StrategyAllAtOnce, StrategyOnDelete)
 	c.oneOf("update.on_failure", u.OnFailure, OnFailurePause, OnFailureRollback)
 	c.share("update.max_unavailable", u.MaxUnavailable)
-	c.between("update.min_ready", u.MinReady, 0, maxDuration)
-	c.between("update.deadline", u.Deadline, minDeadline, maxDuration)
-	c.between("update.bake", u.Bake, 0, maxBake)
+	c.between("update.min_ready", u.MinReady, 0, maxUpdate)
+	c.between("update.deadline", u.Deadline, minDeadline, maxUpdate)
+	c.between("update.bake", u.Bake, 0, maxUpdate)
 	if u.MaxFailures < 1 || u.MaxFailures > maxNodes {
 		c.failf("update.max_failures", "%d is not between 1 and %d", u.MaxFailures, maxNodes)
 	}

@@ -97,7 +97,9 @@ func TestDecodeControlRefuses(t *testing.T) {
 	version := fmt.Sprintf(`"generation":3,"digest":"%s"`, Digest{1})
 	id := func(n byte) string { return `"` + NodeID{n}.String() + `"` }
 	pause := func(rest string) string { return `{"schema":1,"daemon":"web","paused":true,` + rest + `}` }
-	skip := func(rest string) string { return `{"schema":1,"daemon":"web","node":"n","id":` + id(1) + `,` + rest + `}` }
+	skip := func(rest string) string {
+		return `{"schema":1,"daemon":"web","node":"n","id":` + id(1) + `,` + rest + `}`
+	}
 	tests := []struct {
 		name, key, body string
 		good, newer     bool

@@ -15,8 +15,6 @@ import (
 // Schema is what a table's struct tags do not say. Keys are paths without
 // indexes, from the table that is decoded.
 type Schema struct {
-	// Later are keys that are part of the contract and have no behaviour yet.
-	Later []string
 	// Aliases are what other systems call our keys: "entrypoint": "command".
 	Aliases map[string]string
 	// Narrow are tables that take some of the keys of the top level, with the
@@ -56,10 +54,6 @@ func (d *decoder) table(path, key string, table map[string]any, rv reflect.Value
 	fields := fieldsOf(rv.Type())
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		at, schemaKey := Join(path, name), Join(key, name)
-		if slices.Contains(d.schema.Later, schemaKey) {
-			d.doc.add(Unsupported, at, "not supported yet", "")
-			continue
-		}
 		i, ok := fields[name]
 		if !ok {
 			d.doc.add(Unknown, at, "unknown key", d.hint(key, name, fields))
@@ -210,13 +204,6 @@ func (d *decoder) hint(table, name string, fields map[string]int) string {
 		return "here it is called " + ours
 	}
 	names := slices.Collect(maps.Keys(fields))
-	for _, later := range d.schema.Later {
-		if rest, ok := strings.CutPrefix(later, table+"."); ok && table != "" {
-			names = append(names, rest)
-		} else if table == "" && !strings.Contains(later, ".") {
-			names = append(names, later)
-		}
-	}
 	if h := didYouMean(name, names); h != "" {
 		return h
 	}

@@ -24,7 +24,6 @@ type outer struct {
 }
 
 var testSchema = Schema{
-	Later:   []string{"health", "inner.attempts"},
 	Aliases: map[string]string{"cmd": "args"},
 }
 
@@ -70,9 +69,6 @@ func TestDecodeTellsEverything(t *testing.T) {
 		{"nothing near", "xyzzy = 1", "f.toml:1: xyzzy: unknown key"},
 		{"an untagged field is no key", "[inner]\nDepth = 1", "f.toml:2: inner.Depth: unknown key"},
 		{"letter case counts", "Name = 'x'", "f.toml:1: Name: unknown key (did you mean name?)"},
-		{"a later key", "[inner]\nattempts = 1\n[health.liveness]\n",
-			"f.toml:2: inner.attempts: not supported yet\nf.toml:3: health: not supported yet"},
-		{"a later key with a typing error", "healht = 1", "f.toml:1: healht: unknown key (did you mean health?)"},
 		{"a number for a text", "name = 5", `f.toml:1: name: needs a string, not the number 5 (write it in quotes: "5")`},
 		{"a text for a number", "weight = '5'", `f.toml:1: weight: needs an integer, not the string "5" (write it without quotes)`},
 		{"a text for an array", "args = 'a'", `f.toml:1: args: needs an array, not the string "a" (write ["a"])`},

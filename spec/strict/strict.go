@@ -23,10 +23,9 @@ const MaxSource = 8 << 20
 type Kind int
 
 const (
-	Invalid     Kind = iota // a value that is wrong
-	Syntax                  // not TOML
-	Unknown                 // a key that does not exist
-	Unsupported             // a key or value whose behaviour is not built yet
+	Invalid Kind = iota // a value that is wrong
+	Syntax              // not TOML
+	Unknown             // a key that does not exist
 )
 
 // Error is one problem of a document.
