@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,8 +39,12 @@ type talker struct {
 	met chan struct{} // capacity 1: somebody joined
 	ask chan struct{} // capacity 1: news is missing that others have
 
-	mu   sync.Mutex
-	with map[NodeID]*talk // guarded by mu
+	inform   chan struct{} // capacity 1: informs is not empty
+	informed atomic.Uint64 // requests that Inform has cost
+
+	mu      sync.Mutex
+	with    map[NodeID]*talk    // guarded by mu
+	informs map[NodeID]struct{} // guarded by mu: who waits for this node's word
 }
 
 // talk is where this node stands with one other.
@@ -50,12 +55,15 @@ type talk struct {
 	cursor   uint64
 	boot     uint64 // of the own statement last given
 	seq      uint64
+
+	toldBoot, toldSeq uint64 // of the own statement that Inform last gave
 }
 
 func newTalker(r *Ring) *talker {
 	return &talker{
 		r: r, peers: newBackoff(talkBackoff, maxTalkBackoff, maxStatements),
 		met: make(chan struct{}, 1), ask: make(chan struct{}, 1), with: make(map[NodeID]*talk),
+		inform: make(chan struct{}, 1), informs: make(map[NodeID]struct{}),
 	}
 }
 
@@ -88,6 +96,8 @@ func (t *talker) run(ctx context.Context) {
 		case <-relay.C:
 			relayAt = time.Now().Add(relayPause)
 			cursor = t.relay(ctx, &wg, cursor)
+		case <-t.inform:
+			t.tell(ctx, &wg)
 		case <-t.met:
 			greet.Reset(greetPause)
 		case <-greet.C:

@@ -57,7 +57,7 @@ type host struct {
 	name string
 	addr *net.UDPAddr
 	t    *transport // nil while the node is down
-	node *Node
+	seat *Seat      // nil while nobody answers requests
 }
 
 // New returns an empty network.

@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 
 	"github.com/agentd/agentd/gossip"
 )
@@ -41,7 +38,7 @@ type Node struct {
 	Ring   *gossip.Ring
 	Book   *gossip.Book
 	Source gossip.Source
-	net    *Net
+	seat   *Seat
 	cancel context.CancelFunc
 	done   chan error
 
@@ -75,36 +72,31 @@ func (n *Net) Start(cfg NodeConfig) (*Node, error) {
 	if cfg.Label == "" {
 		cfg.Label = Label
 	}
-	h := n.host(cfg.Name)
 	key := NodeKey(cfg.Key)
-	d := &Node{Name: cfg.Name, Source: cfg.Source, net: n, done: make(chan error, 1), peers: cfg.Peers}
+	d := &Node{Name: cfg.Name, Source: cfg.Source, done: make(chan error, 1), peers: cfg.Peers}
 	d.Book = gossip.NewBook(gossip.BookConfig{Name: cfg.Name, Key: key, Boot: cfg.Boot, Allow: cfg.Allow, Log: cfg.Log})
+	d.seat = n.Sit(cfg.Name, cfg.Source, d.Book)
 	var seeds []string
 	for _, s := range cfg.Seeds {
 		seeds = append(seeds, n.Addr(s))
 	}
-	tuning := gossip.Tuning{
-		Transport: func() (memberlist.Transport, error) { return n.listen(h) },
-		Mute:      cfg.Mute,
-		Seed:      n.draw(),
-	}
+	tuning := d.seat.Tuning()
+	tuning.Mute = cfg.Mute
 	if cfg.Silent {
 		tuning.Exchange = time.Hour
 	}
 	ring, err := gossip.New(gossip.Config{
 		Name: cfg.Name, ID: d.Book.ID(), Label: cfg.Label, Keys: cfg.Keys,
-		Bind: h.addr.String(), PeerAddr: ":7947", Version: "sim",
+		Bind: d.seat.Addr(), PeerAddr: ":7947", Version: "sim",
 		Seeds: seeds, Peers: cfg.Peers, SavePeers: d.savePeers, Left: cfg.Left,
-		Source: cfg.Source, Exchanger: &exchanger{n: n, from: cfg.Name}, Book: d.Book,
+		Source: cfg.Source, Exchanger: d.seat, Book: d.Book,
 		Admit: cfg.Admit, Log: cfg.Log, Tuning: tuning,
 	})
 	if err != nil {
+		d.seat.Close()
 		return nil, err
 	}
 	d.Ring = ring
-	n.mu.Lock()
-	h.node = d
-	n.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	go func() { d.done <- ring.Run(ctx) }()
@@ -113,11 +105,7 @@ func (n *Net) Start(cfg NodeConfig) (*Node, error) {
 
 // Stop ends the node as a crash would: without a word. It returns what Run did.
 func (d *Node) Stop() error {
-	d.net.mu.Lock()
-	if h := d.net.names[d.Name]; h.node == d {
-		h.node = nil
-	}
-	d.net.mu.Unlock()
+	d.seat.Close()
 	d.cancel()
 	return <-d.done
 }
@@ -139,80 +127,4 @@ func (n *Net) draw() uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.rng.Uint64() | 1
-}
-
-// exchanger asks nodes of the same network directly.
-type exchanger struct {
-	n    *Net
-	from string
-}
-
-var _ gossip.Exchanger = (*exchanger)(nil)
-
-// call waits for the network and returns the node that answers.
-func (e *exchanger) call(ctx context.Context, m gossip.Member, op string) (*Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	e.n.mu.Lock()
-	e.n.calls[Call{e.from, m.Name, op}]++
-	e.n.mu.Unlock()
-	d, ok := e.n.roundTrip(e.from, m.Name)
-	if !ok {
-		<-ctx.Done()
-		return nil, fmt.Errorf("ask %s for %s: %w", m.Name, op, ctx.Err())
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return nil, fmt.Errorf("ask %s for %s: %w", m.Name, op, ctx.Err())
-	case <-t.C:
-	}
-	e.n.mu.Lock()
-	defer e.n.mu.Unlock()
-	h := e.n.names[m.Name]
-	if h == nil || h.node == nil {
-		return nil, fmt.Errorf("ask %s for %s: connection refused", m.Name, op)
-	}
-	if h.node.Book.ID() != m.ID {
-		return nil, fmt.Errorf("ask %s for %s: it is another node", m.Name, op)
-	}
-	return h.node, nil
-}
-
-func (e *exchanger) BucketHashes(ctx context.Context, m gossip.Member) ([gossip.Buckets]gossip.Hash, error) {
-	d, err := e.call(ctx, m, "buckets")
-	if err != nil {
-		return [gossip.Buckets]gossip.Hash{}, err
-	}
-	return d.Source.BucketHashes(), nil
-}
-
-func (e *exchanger) Items(ctx context.Context, m gossip.Member, buckets []uint8) ([]gossip.Item, error) {
-	d, err := e.call(ctx, m, "items")
-	if err != nil {
-		return nil, err
-	}
-	return d.Source.Items(buckets), nil
-}
-
-func (e *exchanger) Body(ctx context.Context, m gossip.Member, key string, digest gossip.Hash) ([]byte, error) {
-	d, err := e.call(ctx, m, "body")
-	if err != nil {
-		return nil, err
-	}
-	b, ok := d.Source.Body(key, digest)
-	if !ok {
-		return nil, fmt.Errorf("body of %s: %w", key, gossip.ErrNotHere)
-	}
-	return b, nil
-}
-
-func (e *exchanger) Statements(ctx context.Context, m gossip.Member, instance string, cursor uint64, push []gossip.Statement) (gossip.Page, error) {
-	d, err := e.call(ctx, m, "statements")
-	if err != nil {
-		return gossip.Page{}, err
-	}
-	d.Book.Accept(push)
-	return d.Book.Page(instance, cursor, 0), nil
 }
