@@ -49,6 +49,9 @@ type Config struct {
 	PullLatency, StartLatency, StopLatency time.Duration
 	// Program tells how the container of s behaves; nil is the zero Program.
 	Program func(s runtime.Spec) Program
+	// Watch is told of each transition, with the runtime's lock held: it must
+	// neither block nor call back. nil: nobody is.
+	Watch func(Change)
 }
 
 // Program is how a container behaves.

@@ -105,9 +105,10 @@ func (r *Runtime) start(s runtime.Spec, carried map[string]string) (runtime.Inst
 	i.Labels[runtime.LabelStarted] = now.UTC().Format(time.RFC3339Nano)
 	r.starts[s.ID]++
 	r.count(s.Labels[runtime.LabelDaemon])
+	r.changed(Started, i, false)
 	if p.Exits {
 		exit := runtime.Exit{Code: p.Code, Known: true, OOM: p.OOM}
-		i.timer = time.AfterFunc(p.After, func() { r.end(i, exit) })
+		i.timer = time.AfterFunc(p.After, func() { r.end(i, exit, false) })
 	}
 	r.wake()
 	return i.snapshot(), nil
@@ -125,13 +126,13 @@ func (r *Runtime) count(daemon string) {
 }
 
 // end makes the instance end, unless it did before.
-func (r *Runtime) end(i *instance, exit runtime.Exit) {
+func (r *Runtime) end(i *instance, exit runtime.Exit, asked bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.endLocked(i, exit)
+	r.endLocked(i, exit, asked)
 }
 
-func (r *Runtime) endLocked(i *instance, exit runtime.Exit) bool {
+func (r *Runtime) endLocked(i *instance, exit runtime.Exit, asked bool) bool {
 	if i.State != runtime.StateRunning && i.State != runtime.StatePaused {
 		return false
 	}
@@ -141,6 +142,7 @@ func (r *Runtime) endLocked(i *instance, exit runtime.Exit) bool {
 	exit.At = time.Now()
 	i.State, i.PID, i.Exit = runtime.StateStopped, 0, &exit
 	close(i.done)
+	r.changed(Ended, i, asked)
 	r.wake()
 	return true
 }
@@ -171,7 +173,7 @@ func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration, kill
 	defer t.Stop()
 	select {
 	case <-t.C:
-		r.end(i, exit)
+		r.end(i, exit, true)
 	case <-i.done:
 	case <-ctx.Done():
 		return runtime.Exit{}, ctx.Err()
@@ -208,6 +210,7 @@ func (r *Runtime) tearDown(ctx context.Context, id string, kill bool) (map[strin
 		i.Labels[runtime.LabelExit] = string(b)
 	}
 	delete(r.instances, id)
+	r.changed(Removed, i, true)
 	return i.Labels, nil
 }
 

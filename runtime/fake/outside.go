@@ -137,7 +137,7 @@ func (r *Runtime) injure(id string, exit runtime.Exit) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i, ok := r.instances[id]
-	return ok && r.endLocked(i, exit)
+	return ok && r.endLocked(i, exit, false)
 }
 
 // Put leaves a container in some state, as a crash or somebody else may have.
@@ -147,7 +147,7 @@ func (r *Runtime) Put(s runtime.Spec, state runtime.State) {
 	defer r.mu.Unlock()
 	i := &instance{spec: s, done: make(chan struct{}), half: state == runtime.StateBroken}
 	if old, ok := r.instances[s.ID]; ok {
-		r.endLocked(old, runtime.Exit{Code: 255})
+		r.endLocked(old, runtime.Exit{Code: 255}, false)
 	}
 	i.Instance = runtime.Instance{ID: s.ID, State: state, Labels: runtime.MergeLabels(nil, s.Labels)}
 	switch state {
