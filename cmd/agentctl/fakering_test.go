@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -52,6 +53,7 @@ type fakeNode struct {
 	Labels map[string]string `json:"labels"`
 	Taints []string          `json:"taints"`
 	Seen   string            `json:"seen"` // how long ago
+	Runs   string            `json:"runs"` // its version; 0.1.0 unless it says so
 }
 
 type fakeState struct {
@@ -222,7 +224,7 @@ func (f *fakeRing) members() []api.Node {
 	for i, n := range f.s.Nodes {
 		said, labels, taints := f.said(n)
 		an := api.Node{Name: n.Name, ID: fakeID(n.Name).String(), State: n.State, Address: fmt.Sprintf("10.0.0.%d:7946", i+1),
-			Version: "0.1.0", Labels: labels, Taints: orEmpty(taints), Cordoned: said.Cordoned, Draining: said.Draining,
+			Version: cmp.Or(n.Runs, "0.1.0"), Labels: labels, Taints: orEmpty(taints), Cordoned: said.Cordoned, Draining: said.Draining,
 			SpecDigest: f.root(), LastSeen: f.ago(n.Seen)}
 		for _, key := range f.set.Keys(record.KindDaemon) {
 			if d, ok := f.daemon(key.Name); ok {
