@@ -26,6 +26,10 @@ type Succession struct {
 	K int
 	// Roster are the nodes that match the new spec and have not left.
 	Roster []Candidate
+	// Canaries is how many of the roster go first, besides those that are marked:
+	// healthy ones, since the trouble that others have already would say nothing
+	// about the new record, and the same ones each time.
+	Canaries int
 
 	// Parent is the body of the newest record that is not a delete; nil when
 	// there is none. ParentVersion is that record's, and ParentLanes its lanes
@@ -68,6 +72,7 @@ func NextDaemonBody(s Succession) (body DaemonBody, blob []byte, err error) {
 		return DaemonBody{}, nil, fmt.Errorf("%w: k is %d, at least 1 node has to be allowed down", ErrMalformed, s.K)
 	}
 	roster := rosterOf(s.Roster, s.Gone)
+	roster.pick(s.Canaries)
 	body = DaemonBody{Spec: s.Spec, Revision: 1, Rollout: Rollout{K: s.K, First: s.Parent == nil || s.Deleted}}
 	if s.Parent != nil {
 		body.Revision = s.Parent.Revision
@@ -243,6 +248,19 @@ func rosterOf(list []Candidate, gone []NodeID) roster {
 	}
 	slices.SortFunc(r.ids, compareID)
 	return r
+}
+
+// pick makes n more of the roster canaries.
+func (r roster) pick(n int) {
+	for _, unhealthy := range []bool{false, true} {
+		for _, id := range r.ids {
+			if c := r.by[id]; n > 0 && !c.Canary && c.Unhealthy == unhealthy {
+				c.Canary = true
+				r.by[id] = c
+				n--
+			}
+		}
+	}
 }
 
 func (r roster) has(n NodeID) bool { _, ok := r.by[n]; return ok }

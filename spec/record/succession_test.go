@@ -217,6 +217,32 @@ func TestAfterADelete(t *testing.T) {
 	}
 }
 
+// A number of canaries: healthy nodes that are there, and the same ones again,
+// whatever the lanes are.
+func TestPickedCanaries(t *testing.T) {
+	roster := candidates(nodes(6))
+	for i := range roster[:3] {
+		roster[i].Unhealthy = true
+	}
+	s := Succession{Spec: []byte("{}"), K: 2, Roster: roster, Canaries: 2, Gone: []NodeID{node(5)}}
+	b := next(t, s)
+	if c := b.Rollout.Canaries; len(c) != 2 || !slices.Contains(c, node(3)) || !slices.Contains(c, node(4)) {
+		t.Errorf("canaries %v", c)
+	}
+	s.Parent, s.K = &b, 1
+	if again := next(t, s); !slices.Equal(again.Rollout.Canaries, b.Rollout.Canaries) {
+		t.Errorf("%v, then %v", b.Rollout.Canaries, again.Rollout.Canaries)
+	}
+	// More than are healthy, one of them by its mark; more than there are.
+	roster[0].Canary = true
+	for want, n := range map[int]int{1: 0, 4: 3, 5: 50} {
+		s.Canaries = n
+		if got := next(t, s).Rollout.Canaries; len(got) != want || !slices.Contains(got, node(0)) {
+			t.Errorf("%d and a marked one: %v", n, got)
+		}
+	}
+}
+
 // All at once: as many nodes may be down as there are, and the lanes stay, so
 // that the next rollout has its turns.
 func TestAllAtOnceKeepsLanes(t *testing.T) {
