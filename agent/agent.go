@@ -28,7 +28,6 @@ import (
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/agent/events"
 	"github.com/agentd/agentd/agent/logs"
-	"github.com/agentd/agentd/agent/policy"
 	"github.com/agentd/agentd/agent/store"
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/api"
@@ -50,7 +49,10 @@ type Config struct {
 	Commit  string
 	Runtime runtime.Runtime // owned by the agent: closed when Run returns
 	Log     *slog.Logger
-	Ready   func(status string) // called once the socket answers; may be nil
+	Service Service // the service manager; the zero value is none
+	// Reloaded is told what is in effect after a reload; it must not block. May
+	// be nil.
+	Reloaded func(config.Config)
 	// Rotate bounds a container's log file, LogURI says where its output goes
 	// instead ("" for the file), and Logs reads it; see supervise.Config.
 	Rotate func(path string, maxSize int64, maxFiles int) error
@@ -64,8 +66,15 @@ type Agent struct {
 	version string
 	commit  string
 	log     *slog.Logger
-	ready   func(string)
 	started time.Time
+
+	file     string // agentd.toml
+	service  Service
+	manager  manager
+	reload   reloading
+	reloaded func(config.Config)
+	back     atomic.Bool // from a reload: the service manager is to be told
+	turned   moment      // when the loop last came round
 
 	lock      *supervise.NodeLock
 	ringKey   config.RingKey
@@ -80,6 +89,7 @@ type Agent struct {
 	client    *peer.Client
 	runtime   runtime.Runtime
 	super     *supervise.Supervisor
+	turns     turns // this node's part in rollouts
 	api       *api.Server
 
 	metrics    *prometheus.Registry
@@ -111,7 +121,9 @@ type Agent struct {
 // the node's own files is reported at once.
 func New(c Config) (_ *Agent, err error) {
 	a := &Agent{
-		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log, ready: c.Ready,
+		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log,
+		file: c.Config.Files[0], service: c.Service, manager: manager{notify: c.Service.Notify, log: c.Log},
+		reload: reloading{cfg: c.Config.Config, own: c.Config.Node}, reloaded: c.Reloaded,
 		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 	}
 	a.eventCount = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -158,9 +170,6 @@ func (a *Agent) openKeys() error {
 		return err
 	}
 	a.ringKey, a.trust = key, trust
-	if a.trust.Empty() {
-		a.note("no operator is trusted: put a public key into %s; until then every new record is refused", a.cfg.Trust.Dir)
-	}
 	return bindRing(a.cfg.Node.DataDir, key.ID)
 }
 
@@ -194,10 +203,7 @@ func (a *Agent) openStore(loaded *config.Loaded) (err error) {
 }
 
 func (a *Agent) openSupervisor(c Config) error {
-	// Whoever can reach these is root, or signs in an operator's name.
-	pol, err := policy.New(a.cfg.Policy,
-		filepath.Dir(c.Config.Files[0]), filepath.Dir(a.cfg.Ring.KeyFile), a.cfg.Trust.Dir, a.cfg.Node.DataDir,
-		filepath.Dir(a.cfg.Runtime.Address), filepath.Dir(a.cfg.API.Socket))
+	pol, err := a.newPolicy(a.cfg)
 	if err != nil {
 		return err
 	}
@@ -227,6 +233,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.keepEvents(ctx)()
+	defer context.AfterFunc(ctx, a.manager.stops)()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.api.Run(ctx) })
 	g.Go(func() error { return a.server.Run(ctx) })
@@ -234,6 +241,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.ring.Run(ctx) })
 	g.Go(func() error { return a.loop(ctx) })
 	g.Go(func() error { return a.serveMetrics(ctx) })
+	g.Go(func() error { watch(ctx, a.service, a.hearts(), a.log); return nil })
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -268,22 +276,39 @@ func (a *Agent) close() {
 // loop is level-triggered: whatever woke it, it looks at the whole store and
 // the whole supervisor again.
 func (a *Agent) loop(ctx context.Context) error {
-	if a.ready != nil {
-		a.ready(fmt.Sprintf("node %s of ring %s", a.cfg.Node.Name, a.cfg.Ring.Name))
-	}
 	changed, members := a.store.Subscribe(), a.ring.Changed()
 	// After a boot: the ring's word is looked for often, and not for long.
 	news, patience := time.NewTicker(100*time.Millisecond), time.NewTimer(a.bootWait())
 	defer news.Stop()
 	defer patience.Stop()
-	a.look()
-	a.tell()
+	var pulse <-chan time.Time
+	if every := a.pulse(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		pulse = ticker.C
+	}
+	again := time.NewTimer(time.Hour) // for what time alone changes
+	defer again.Stop()
+	look := func() {
+		if due := a.look(); due > 0 {
+			again.Reset(max(due, lookSpacing))
+		} else {
+			again.Stop()
+		}
+		a.tell()
+	}
+	look()
+	a.manager.isReady(a.sentence())
 	refresh := time.NewTicker(30 * time.Second) // ages of problems; costs nothing
 	defer refresh.Stop()
 	for {
+		a.turned.now()
+		a.tellManager()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-pulse:
+			continue
 		case <-news.C:
 			if !a.fed.Load() && !a.heardFromRing() {
 				continue
@@ -295,14 +320,21 @@ func (a *Agent) loop(ctx context.Context) error {
 		case <-changed:
 		case <-members:
 		case <-a.wake:
+		case <-again.C:
 		case <-a.moved:
-			// Containers are the supervisor's to look after; others want to know.
-			a.tell()
-			continue
+			if !a.turns.moving() {
+				// Containers are the supervisor's to look after; others want to know.
+				a.tell()
+				continue
+			}
+		case <-a.book.Changed():
+			// What others say matters to who waits for a turn, or lends one.
+			if !a.hear() {
+				continue
+			}
 		case <-refresh.C:
 		}
-		a.look()
-		a.tell()
+		look()
 	}
 }
 
@@ -327,47 +359,6 @@ func (a *Agent) heardFromRing() bool {
 		}
 	}
 	return false
-}
-
-// look decides what is wanted and tells the supervisor.
-func (a *Agent) look() {
-	a.knowSelf()
-	entries := a.store.List(record.KindDaemon)
-	views := make([]daemonView, 0, len(entries))
-	wants := make([]supervise.Desired, 0, len(entries))
-	act := a.fed.Load() && !a.left.Load()
-	for _, e := range entries {
-		var d decided
-		if act {
-			d = decide(e, a.store)
-		} else {
-			d.view, _ = understand(e.Winner())
-			d.view.conflict = conflictOf(e)
-		}
-		views, wants = append(views, d.view), append(wants, d.want)
-	}
-	a.mu.Lock()
-	before := a.view
-	a.view = views
-	a.mu.Unlock()
-	if before != nil { // what is there at the start is not news
-		for _, e := range applied(before, views) {
-			a.emit(e)
-		}
-	}
-	members := a.ring.Members()
-	for _, e := range news(a.members, members, a.cfg.Node.Name) {
-		a.emit(e)
-	}
-	a.members = members
-	if since := isolatedSince(a.isolated, time.Now(), a.cfg.Node.Name, members, a.hadPeers); !since.Equal(a.isolated) {
-		a.isolated = since
-		a.super.SetIsolated(since)
-	}
-	if act {
-		a.super.Set(wants)
-	}
-	a.applyForgets()
 }
 
 // poke wakes whoever waits on a channel of capacity 1; it never blocks.

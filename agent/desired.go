@@ -25,8 +25,12 @@ type ledger interface {
 
 // decided is one entry of the record set with what follows from it here.
 type decided struct {
-	view daemonView
-	want supervise.Desired
+	view daemonView // of the greatest record
+	// taken is the newest record that this node may act upon, nil when there is
+	// none, and held says why it is not the greatest.
+	taken *daemonView
+	held  string
+	want  supervise.Desired // taken's, before anybody's turn is asked for
 }
 
 // decide says what this node shall do about one entry. Nothing is acted upon
@@ -57,19 +61,18 @@ func decide(e record.Entry, l ledger) decided {
 		}
 	}
 	if refuse == "" {
-		return decided{v, desire(v)}
+		return decided{view: v, taken: &v, want: desire(v)}
 	}
 	// The last accepted one stays wanted.
 	if prev, ok := accepted(e, l); ok {
-		w := desire(prev)
-		return decided{v, w}
+		return decided{view: v, taken: &prev, held: refuse, want: desire(prev)}
 	}
 	w := supervise.Desired{Daemon: spec.Daemon{Name: r.Key.Name}, Generation: r.Generation, Hold: refuse}
 	if err == nil && !v.deleted {
 		w = desire(v)
 		w.Hold = refuse
 	}
-	return decided{v, w}
+	return decided{view: v, held: refuse, want: w}
 }
 
 // accepted finds the body of the version that this node acted upon last.
@@ -97,6 +100,7 @@ func desire(v daemonView) supervise.Desired {
 func understand(r record.Record) (daemonView, error) {
 	v := daemonView{
 		name: r.Key.Name, generation: r.Generation, author: r.Author, created: r.Created, deleted: r.Delete,
+		version: r.Version(),
 	}
 	if r.Schema > record.Schema {
 		return v, fmt.Errorf("generation %d was written by a newer agentctl (schema %d); upgrade agentd on this node", r.Generation, r.Schema)
@@ -118,7 +122,7 @@ func understand(r record.Record) (daemonView, error) {
 	if d.Name != r.Key.Name {
 		return v, fmt.Errorf("generation %d names itself %q in its body", r.Generation, d.Name)
 	}
-	v.spec, v.digest, v.revision = d, d.Digest(), body.Revision
+	v.spec, v.digest, v.revision, v.rollout = d, d.Digest(), body.Revision, body.Rollout
 	v.varies = len(d.Overrides) > 0 || bytes.Contains(body.Spec, []byte("{{"))
 	return v, nil
 }

@@ -44,6 +44,8 @@ func (a *Agent) Leave(ctx context.Context) (api.LeaveReport, error) {
 	}
 	if err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
+	} else if err := a.turns.keeper.Left(); err != nil {
+		out.Warnings = append(out.Warnings, err.Error())
 	}
 	a.tell()
 	alone := true

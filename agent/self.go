@@ -85,7 +85,7 @@ func (a *Agent) nodeBody() (record.NodeBody, string) {
 // changed.
 func (a *Agent) knowSelf() {
 	body, problem := a.nodeBody()
-	s := ownSelf(a.cfg.Node, a.version, a.ring.Self().Addr, body)
+	s := ownSelf(a.ownNode(), a.version, a.ring.Self().Addr, body)
 	s.problem = problem
 	a.mu.Lock()
 	same := a.self.equal(s)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/gossip"
@@ -18,6 +19,7 @@ const (
 	maxStatementRows = 1024                    // daemons
 	maxReason        = 1024                    // bytes of one reason
 	maxReasons       = 16
+	maxSalt          = 8 // bytes of a rollout id's salt
 )
 
 // statement is what a node tells the ring about itself: the body of a signed
@@ -37,6 +39,10 @@ type statement struct {
 	Trouble   string            `json:"trouble,omitempty"` // why nothing is decided there now
 	StartedAt time.Time         `json:"started_at"`
 	Daemons   []statementDaemon `json:"daemons,omitempty"`
+	// Turns is this node's part in rollouts, by daemon, under the id that it has
+	// in lanes with that salt. It is never shortened.
+	Turns map[string]rollout.State `json:"turns,omitempty"`
+	Salt  string                   `json:"salt,omitempty"`
 }
 
 // statementDaemon is one row of a statement.
@@ -47,6 +53,11 @@ type statementDaemon struct {
 	Reason      string     `json:"reason,omitempty"`
 	Reasons     []string   `json:"reasons,omitempty"`
 	Ready       bool       `json:"ready,omitempty"`
+	Short       bool       `json:"short,omitempty"` // ready, and not for min_ready yet
+	Waits       string     `json:"waits,omitempty"` // code of what the newest revision waits for here
+	WaitsFor    []string   `json:"waits_for,omitempty"`
+	Pulled      int64      `json:"pulled,omitempty"`
+	PullTotal   int64      `json:"pull_total,omitempty"`
 	Revision    int        `json:"revision,omitempty"`
 	Generation  uint64     `json:"generation,omitempty"`
 	Observed    uint64     `json:"observed,omitempty"` // newest generation held here, acted upon or not
@@ -75,8 +86,12 @@ func decodeStatement(b []byte) (statement, error) {
 	if len(s.Daemons) > maxStatementRows {
 		return statement{}, fmt.Errorf("statement names %d daemons: limit is %d", len(s.Daemons), maxStatementRows)
 	}
+	if len(s.Turns) > maxStatementRows || len(s.Salt) > 2*maxSalt {
+		return statement{}, fmt.Errorf("statement tells of %d rollouts: limit is %d", len(s.Turns), maxStatementRows)
+	}
 	for i := range s.Daemons {
 		d := &s.Daemons[i]
+		d.WaitsFor = d.WaitsFor[:min(len(d.WaitsFor), maxReasons)]
 		d.Reason = clip(d.Reason, maxReason)
 		if len(d.Reasons) > maxReasons {
 			d.Reasons = d.Reasons[:maxReasons]
@@ -127,9 +142,19 @@ func statementRow(r supervise.Report, observed uint64) statementDaemon {
 		Name: r.Name, Placed: r.Placed, State: r.State, Reason: clip(r.Reason, maxReason), Reasons: r.Reasons,
 		Ready: r.Ready, Revision: r.Revision, Generation: r.Generation, Observed: observed,
 		Digest: r.Digest, ImageDigest: r.ImageDigest, Container: r.Container, PID: r.PID,
-		Restarts: r.Restarts, ExitCode: r.ExitCode, OOM: r.OOM,
+		Restarts: r.Restarts, ExitCode: r.ExitCode, OOM: r.OOM, Pulled: rough(r.Pulled, r.PullTotal), PullTotal: r.PullTotal,
 		StartedAt: timePtr(r.StartedAt), Since: timePtr(r.Since), Next: timePtr(r.Next),
 	}
+}
+
+// rough rounds the bytes of a pull, since each change of a row is told to the
+// whole ring.
+func rough(n, total int64) int64 {
+	step := max(1<<20, total/20)
+	if n >= total {
+		return n
+	}
+	return n / step * step
 }
 
 // node turns a row into what the socket's clients read.

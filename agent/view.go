@@ -9,6 +9,7 @@ import (
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/spec"
+	"github.com/agentd/agentd/spec/record"
 )
 
 // view is all that a status is made of: values, gathered at one moment. What
@@ -32,7 +33,9 @@ type daemonView struct {
 	spec       spec.Daemon
 	digest     string
 	generation uint64
+	version    record.Version
 	revision   int
+	rollout    record.Rollout
 	author     string
 	created    time.Time
 	deleted    bool

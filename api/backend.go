@@ -12,6 +12,7 @@ import (
 // any other error as status 500 with its text. Methods are called
 // concurrently.
 type Backend interface {
+	Reloader
 	Status(ctx context.Context, q StatusQuery) (Status, error)
 	Nodes(ctx context.Context) (Nodes, error)
 	// Why explains one daemon, on one node when node is not "".

@@ -102,6 +102,10 @@ func (t *turn) place() Decision {
 		return Decision{}
 	case t.s.Slot != nil:
 		return t.hold()
+	case t.s.Current.IsZero() && h.Known && h.Alive && h.Digest == t.to.Digest:
+		// Found running, by a node that forgot or never wrote down what it runs.
+		t.s.Done, t.s.Current, t.s.Asks = t.g, t.to, NodeID{}
+		return Decision{}
 	case t.s.IsDone(t.g) && t.s.Current.Digest == t.to.Digest:
 		t.s.Current = t.to
 		return Decision{}

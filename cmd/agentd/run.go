@@ -13,8 +13,6 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/agentd/agentd/agent"
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/api"
@@ -82,10 +80,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the agent until ctx ends.
 func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	cfg := loaded.Config
-	log := slog.New(handler(cfg.Log, stderr))
-	// A hang-up from a terminal or an old habit must not end supervision;
-	// reloading comes with the unit's ExecReload.
-	signal.Ignore(syscall.SIGHUP)
+	level := new(slog.LevelVar)
+	level.Set(levelOf(cfg.Log))
+	log := slog.New(handler(cfg, level, stderr))
+	// From here on a hang-up, be it of a terminal or for a reload, ends nothing.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	// An agent mostly waits, and wakes up some ten times a second: every further
 	// thread that Go wakes to look for work then costs more than it does. One
 	// core is plenty for what is left to do; GOMAXPROCS overrides it.
@@ -102,40 +103,24 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	}
 	c := agent.Config{
 		Config: loaded, Version: version, Commit: commitOf(), Runtime: rt, Log: log,
-		Ready: func(status string) { notify(log, daemon.SdNotifyReady+"\nSTATUS="+status) },
+		Service: manager(log),
 	}
-	wireOutput(&c, cfg, log)
+	limits := wireOutput(&c, cfg, log)
+	c.Reloaded = func(now config.Config) {
+		level.Set(levelOf(now.Log))
+		limits.Store(&now.Log)
+	}
 	a, err := agent.New(c)
 	if err != nil {
 		return err
 	}
 	log.Info("agentd runs", "version", version, "node", cfg.Node.Name, "ring", cfg.Ring.Name)
+	defer reloadOn(hangup, a)()
 	err = a.Run(ctx)
-	notify(log, daemon.SdNotifyStopping)
 	if err == nil {
 		log.Info("agentd stopped; containers go on")
 	}
 	return err
-}
-
-// notify tells systemd; outside of systemd it does nothing.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd was not notified", "err", err)
-	}
-}
-
-// handler makes the log that [log] asks for.
-func handler(c config.Log, w io.Writer) slog.Handler {
-	opts := &slog.HandlerOptions{}
-	var level slog.Level
-	if level.UnmarshalText([]byte(c.Level)) == nil { // config.Load checked it
-		opts.Level = level
-	}
-	if c.Format == "json" {
-		return slog.NewJSONHandler(w, opts)
-	}
-	return slog.NewTextHandler(w, opts)
 }
 
 // fail prints what went wrong and, where somebody knows, what to do about it.

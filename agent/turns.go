@@ -1,0 +1,432 @@
+package agent
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/agentd/agentd/agent/rollout"
+	"github.com/agentd/agentd/agent/supervise"
+	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/gossip"
+	"github.com/agentd/agentd/spec"
+	"github.com/agentd/agentd/spec/record"
+)
+
+// turnsFile holds this node's part in rollouts, in data_dir.
+const turnsFile = "rollout.state"
+
+// turns is this node's part in rollouts: its own states, and what others signed
+// about theirs. The loop alone advances it; anybody may read.
+type turns struct {
+	keeper *rollout.Keeper
+	heard  heard
+
+	mu    sync.Mutex
+	plans map[string]rollout.Plan      // guarded by mu: by daemon, as followed last
+	waits map[string]rollout.Wait      // guarded by mu: by daemon, as decided last
+	told  map[string]record.Version    // guarded by mu: on-delete daemons that an operator restarted, for which record
+	boot  map[string]rollout.Slot      // guarded by mu: slots that were held when the machine went down
+	lanes map[string][][]record.NodeID // guarded by mu: by blob, those in use
+	// Control records as read at that root; guarded by mu.
+	steer     steering
+	steerRoot gossip.Hash
+	steered   bool
+	names     map[rollout.NodeID]string // guarded by mu: never changed, only replaced
+}
+
+// openTurns reads this node's states. A state that can't be written holds
+// updates back and nothing else.
+func (a *Agent) openTurns(isNew, rebooted bool) {
+	f := rollout.File{Path: filepath.Join(a.cfg.Node.DataDir, turnsFile)}
+	k, lost, err := f.Open(record.NodeID(a.identity.ID), isNew)
+	if lost != "" {
+		a.note("this node takes part in rollouts under a new id, since its state was lost (%s); "+
+			"where the old one is waited for, use agentctl rollout skip", lost)
+	}
+	if err != nil {
+		a.note("rollout state: %v", err)
+	}
+	a.turns.open(k)
+	if rebooted {
+		for _, name := range k.Names() {
+			if s := k.State(name); s.Slot != nil {
+				a.turns.boot[name] = *s.Slot
+			}
+		}
+	}
+}
+
+func (t *turns) open(k *rollout.Keeper) {
+	t.keeper = k
+	t.heard.nodes = map[string]*heardNode{}
+	t.plans, t.waits = map[string]rollout.Plan{}, map[string]rollout.Wait{}
+	t.told, t.boot = map[string]record.Version{}, map[string]rollout.Slot{}
+	t.lanes = map[string][][]record.NodeID{}
+}
+
+// plan resolves what a record says of its rollout.
+func (t *turns) plan(v daemonView, held string, l blobs) rollout.Plan {
+	u := v.spec.Update
+	p := rollout.Plan{
+		Version: v.version, Delete: v.deleted, First: v.rollout.First, Digest: v.digest, Canaries: v.rollout.Canaries,
+		Fallback: v.rollout.Fallback, Held: held, Rollback: u.OnFailure == spec.OnFailureRollback, MaxFailures: u.MaxFailures,
+		MinReady: u.MinReady.D(), Bake: u.Bake.D(), Deadline: u.Deadline.D(),
+	}
+	switch u.Strategy {
+	case spec.StrategyAllAtOnce:
+		p.Strategy = rollout.AllAtOnce
+	case spec.StrategyOnDelete:
+		p.Strategy = rollout.OnDelete
+	}
+	if v.deleted {
+		return p
+	}
+	lanes, err := t.lanesOf(v.rollout, l)
+	if err != nil && p.Held == "" {
+		p.Held = "who goes when is not known here yet: " + err.Error()
+	}
+	p.Lanes = lanes
+	if fb, ok := fallbackOf(v, l); ok {
+		p.FallbackDigest = fb.digest
+	}
+	return p
+}
+
+// blobs is what a plan needs of the store.
+type blobs interface {
+	Get(record.Key) (record.Entry, bool)
+	Find(record.Key, record.Digest) (record.Record, bool)
+}
+
+// lanesOf returns the lanes of a rollout, out of their blob if they are in one.
+func (t *turns) lanesOf(r record.Rollout, l blobs) ([][]record.NodeID, error) {
+	if r.LanesBlob == "" {
+		return r.Lanes, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if lanes, ok := t.lanes[r.LanesBlob]; ok {
+		return lanes, nil
+	}
+	e, ok := l.Get(record.Key{Kind: record.KindBlob, Name: r.LanesBlob})
+	if !ok {
+		return nil, fmt.Errorf("the blob %s with its lanes has not arrived", r.LanesBlob[:12])
+	}
+	lanes, err := record.LanesOf(record.DaemonBody{Rollout: r}, e.Winner().Body)
+	if err == nil {
+		t.lanes[r.LanesBlob] = lanes // at most as many as there are daemons, see turn
+	}
+	return lanes, err
+}
+
+// fallbackOf reads the record that v's rollback goes to.
+func fallbackOf(v daemonView, l blobs) (daemonView, bool) {
+	if v.rollout.Fallback.IsZero() {
+		return daemonView{}, false
+	}
+	return viewOf(record.Key{Kind: record.KindDaemon, Name: v.name}, v.rollout.Fallback, l)
+}
+
+func viewOf(key record.Key, version record.Version, l blobs) (daemonView, bool) {
+	r, ok := l.Find(key, version.Digest)
+	if !ok || r.Version() != version || r.Delete {
+		return daemonView{}, false
+	}
+	v, err := understand(r)
+	return v, err == nil
+}
+
+// takeTurns advances this node's rollouts and returns what is wanted here, and
+// when to look again though nothing happens.
+func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.Duration) {
+	now := time.Now()
+	inputs := map[string]rollout.Input{}
+	scene := a.scene()
+	for _, d := range all {
+		if d.taken == nil {
+			continue
+		}
+		in := scene.input(*d.taken)
+		in.Newest = a.turns.plan(*d.taken, d.held, a.store)
+		in.Here = a.here(*d.taken, scene, now)
+		inputs[d.taken.name] = in
+	}
+	before := map[string]rollout.State{}
+	for name := range inputs {
+		before[name] = a.turns.keeper.State(name)
+	}
+	decisions := a.turns.keeper.Advance(inputs)
+	for _, d := range all {
+		if d.taken == nil {
+			wants = append(wants, d.want)
+			continue
+		}
+		name := d.taken.name
+		dec := decisions[name]
+		wants = append(wants, a.want(d, dec))
+		for _, e := range turned(name, before[name], dec, d.taken.revision, scene.peers.names) {
+			a.emit(e)
+		}
+		if due := due(inputs[name], dec); due > 0 && (again == 0 || due < again) {
+			again = due
+		}
+	}
+	a.turns.remember(inputs, decisions, scene.peers.names)
+	return wants, again
+}
+
+// remember keeps what was decided, for whoever asks.
+func (t *turns) remember(inputs map[string]rollout.Input, decisions map[string]rollout.Decision, names map[rollout.NodeID]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names = names
+	clear(t.plans)
+	clear(t.waits)
+	clear(t.boot) // was looked at
+	t.heard.busy = map[string]bool{}
+	for name, in := range inputs {
+		d := decisions[name]
+		t.plans[name], t.waits[name] = in.Newest, d.Wait
+		s := d.State
+		t.heard.busy[name] = d.Wait.Code != "" || s.Slot != nil || s.Lent != nil || !s.IsDone(s.Observed)
+		if v, ok := t.told[name]; ok && (v != in.Newest.Version || s.Current.Version.Version == v) {
+			delete(t.told, name)
+		}
+	}
+	if len(t.lanes) > 2*len(t.plans)+8 {
+		clear(t.lanes) // those in use are read again
+	}
+}
+
+// want turns a decision into what the supervisor is told.
+func (a *Agent) want(d decided, dec rollout.Decision) supervise.Desired {
+	v := *d.taken
+	key := record.Key{Kind: record.KindDaemon, Name: v.name}
+	run := dec.Run.Version
+	switch {
+	case dec.Delete, run == rollout.Of(v.version):
+		return d.want
+	case run.IsZero():
+	case run.Vetoed && run.Version == v.version:
+		if fb, ok := fallbackOf(v, a.store); ok {
+			return waiting(desire(fb), dec.Wait)
+		}
+	case run.Vetoed:
+		if r, ok := viewOf(key, run.Version, a.store); ok {
+			if fb, ok := fallbackOf(r, a.store); ok {
+				return waiting(desire(fb), dec.Wait)
+			}
+		}
+	default:
+		if r, ok := viewOf(key, run.Version, a.store); ok {
+			return waiting(desire(r), dec.Wait)
+		}
+	}
+	// Its body fell out of the history, or this node does not know what it
+	// runs: what was started here last goes on.
+	if last, ok := supervise.Started(a.cfg.Node.DataDir, v.name); ok {
+		return waiting(last, dec.Wait)
+	}
+	w := d.want
+	w.Hold = dec.Wait.Reason
+	return w
+}
+
+func waiting(w supervise.Desired, why rollout.Wait) supervise.Desired {
+	w.Turn = why.Reason
+	return w
+}
+
+// due is how long until time alone changes the decision; zero for never.
+func due(in rollout.Input, d rollout.Decision) time.Duration {
+	p, h, s := in.Newest, in.Here, d.State
+	var next time.Duration
+	sooner := func(t time.Duration) {
+		if t > 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	if h.Ready {
+		sooner(p.MinReady - h.ReadyFor) // until it counts as available
+	}
+	if s.IsDone(s.Observed) && s.Slot == nil {
+		return next
+	}
+	if h.Ready {
+		sooner(p.MinReady + p.Bake - h.ReadyFor)
+	}
+	if h.Tried > 0 && s.Failed != p.Version {
+		sooner(p.Deadline - h.Tried)
+	}
+	return next
+}
+
+// here is what this node's supervisor says of a daemon.
+func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
+	h := rollout.Here{Placed: true}
+	if ok, _ := v.spec.Selects(s.self.node); !ok || s.self.draining {
+		h.Placed = false
+	}
+	for _, t := range v.spec.Untolerated(s.self.node.Taints) {
+		switch t.Effect {
+		case spec.NoExecute:
+			h.Placed = false
+		case spec.NoSchedule:
+			h.Closed = fmt.Sprintf("taint %s keeps this node from taking anything new", t)
+		}
+	}
+	if s.self.cordoned {
+		h.Closed = "this node is cordoned; agentctl uncordon " + s.self.node.Name
+	}
+	state := a.turns.keeper.State(v.name)
+	a.turns.mu.Lock()
+	told, held := a.turns.told[v.name], a.turns.boot[v.name]
+	a.turns.mu.Unlock()
+	h.Told = told == v.version && !told.IsZero()
+	h.Rebooted = state.Slot != nil && *state.Slot == held
+	r, ok := s.reports[v.name]
+	if !ok {
+		h.Alive, h.Known = a.super.Present(v.name)
+		return h
+	}
+	h.Known, h.Alive, h.Digest, h.Ready = r.Looked, r.Alive, r.Digest, r.Ready
+	if !r.ReadySince.IsZero() {
+		h.ReadyFor = now.Sub(r.ReadySince)
+	}
+	if !r.TryingSince.IsZero() && r.Wanted == state.Current.Digest {
+		h.Tried = max(now.Sub(r.TryingSince), 1)
+	}
+	return h
+}
+
+// turned finds what is worth telling between two states. Pure.
+func turned(daemon string, was rollout.State, d rollout.Decision, revision int, names map[rollout.NodeID]string) []api.Event {
+	s := d.State
+	var out []api.Event
+	add := func(format string, args ...any) {
+		out = append(out, api.Event{Type: api.EventRollout, Daemon: daemon, Revision: revision, Reason: fmt.Sprintf(format, args...)})
+	}
+	if s.Observed.Vetoed && !was.Observed.Vetoed {
+		add("revision %d is rolled back: too many nodes failed", revision)
+	}
+	if s.Slot != nil && (was.Slot == nil || was.Slot.Target != s.Slot.Target) {
+		add("its turn has come: revision %d is taken here", revision)
+	}
+	if s.Slot == nil && was.Slot != nil && s.IsDone(s.Observed) {
+		add("done with revision %d; the turn goes on", revision)
+	}
+	if s.Failed == s.Observed.Version && was.Failed != s.Failed && !s.Failed.IsZero() {
+		add("failed to go on to revision %d in time", revision)
+	}
+	if s.Lent != nil && (was.Lent == nil || *was.Lent != *s.Lent) {
+		name := names[s.Lent.To]
+		if name == "" {
+			name = s.Lent.To.String()[:8]
+		}
+		add("lends its turn to %s", name)
+	}
+	return out
+}
+
+// scene is what all daemons' inputs have in common.
+type scene struct {
+	self    self
+	reports map[string]supervise.Report
+	peers   peers
+	steer   steering
+}
+
+func (a *Agent) scene() scene {
+	a.mu.Lock()
+	s := scene{self: a.self, reports: map[string]supervise.Report{}}
+	a.mu.Unlock()
+	for _, r := range a.super.Reports() {
+		s.reports[r.Name] = r
+	}
+	a.hear()
+	s.peers = a.turns.heard.peers(a.ring.Members())
+	s.peers.names[a.turns.keeper.ID()] = a.cfg.Node.Name
+	s.steer = a.steering()
+	return s
+}
+
+// hear takes over what others said, and reports whether it can matter here.
+func (a *Agent) hear() bool {
+	return a.turns.heard.listen(a.book.All(), a.turns.keeper.ID(), a.cfg.Node.Name)
+}
+
+// steering reads the control records again when any record changed.
+func (a *Agent) steering() steering {
+	root := a.store.Root()
+	t := &a.turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.steered || t.steerRoot != root {
+		t.steer, t.steerRoot, t.steered = steer(a.store.List(record.KindControl)), root, true
+	}
+	return t.steer
+}
+
+// input is what a daemon's rollout gets of the scene.
+func (s scene) input(v daemonView) rollout.Input {
+	return rollout.Input{
+		Peers: s.peers.states[v.name], Down: s.peers.down, Names: s.peers.names,
+		Words:  s.steer.words(v.name, v.version, s.peers),
+		Paused: s.steer.paused(v.name), Forgiven: s.steer.forgiven(v.name, v.version),
+	}
+}
+
+// moving reports whether this node's own part in a rollout is not over, so that
+// what its containers do matters.
+func (t *turns) moving() bool {
+	for _, busy := range t.heard.busy {
+		if busy {
+			return true
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.plans {
+		if p.MinReady > 0 {
+			return true // available, other than ready, is a matter of time
+		}
+	}
+	return false
+}
+
+// say is what a node tells about a daemon's turn in its status: whether it is
+// ready and not available yet, and what it waits for.
+func (t *turns) say(r supervise.Report) (short bool, waits string, on []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.waits[r.Name]
+	short = r.Ready && !r.ReadySince.IsZero() && time.Since(r.ReadySince) < t.plans[r.Name].MinReady
+	return short, string(w.Code), nodeNames(w.On[:min(len(w.On), maxReasons)], t.names)
+}
+
+// tellHere notes that an operator wants the newest revision here, see
+// update.strategy on-delete. It reports whether that changes anything.
+func (t *turns) tellHere(daemon string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waits[daemon].Code != rollout.WaitTold {
+		return false
+	}
+	t.told[daemon] = t.plans[daemon].Version
+	return true
+}
+
+// nodeNames names nodes, those that nobody knows by the first digits of their ids.
+func nodeNames(ids []rollout.NodeID, names map[rollout.NodeID]string) []string {
+	out := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if n := names[id]; n != "" {
+			out = append(out, n)
+		} else {
+			out = append(out, id.String()[:8])
+		}
+	}
+	return out
+}
