@@ -36,7 +36,6 @@ func (a *Agent) openRing() (err error) {
 	// Only a machine that was off can have missed what its ring decided while
 	// nothing ran here.
 	a.fed.Store(!rebooted)
-	a.openTurns(count.Count == 1, rebooted)
 	authority, err := a.openAuthority()
 	if err != nil {
 		return err
@@ -175,11 +174,8 @@ func (a *Agent) tell() {
 		observed[v.name] = v.generation
 	}
 	a.mu.Unlock()
-	s.Turns, s.Salt = a.turns.keeper.Words(), a.turns.keeper.Identity().Salt
 	for _, r := range rows {
-		row := statementRow(r, observed[r.Name])
-		row.Short, row.Waits, row.WaitsFor = a.turns.say(r)
-		s.Daemons = append(s.Daemons, row)
+		s.Daemons = append(s.Daemons, statementRow(r, observed[r.Name]))
 	}
 	at := s.At
 	s.At = time.Time{} // the time alone is no news

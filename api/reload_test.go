@@ -1,0 +1,41 @@
+package api
+
+import (
+	"context"
+	"testing"
+)
+
+func (s *stub) Reload(context.Context) (Reloaded, error) {
+	return Reloaded{Schema: Schema, Changed: []string{"node.labels"}, Restart: []string{"ring.bind"}}, s.err
+}
+
+func TestReload(t *testing.T) {
+	refusal := &Problem{Status: 409, Title: "Conflict", Detail: "agentd.toml:3: unknown key"}
+	for _, want := range []error{nil, refusal} {
+		s := &stub{}
+		if want != nil {
+			s.err = want
+		}
+		socket, _ := serve(t, ServerConfig{Backend: s})
+		got, err := NewClient(socket).Reload(t.Context())
+		if want != nil {
+			if err == nil || err.Error() != want.Error() {
+				t.Errorf("error %v", err)
+			}
+			continue
+		}
+		if err != nil || len(got.Changed) != 1 || len(got.Restart) != 1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+// Reading the configuration again is root's: the group may only look.
+func TestReloadNeedsRoot(t *testing.T) {
+	for _, rt := range NewServer(ServerConfig{Backend: &stub{}}).routes() {
+		if rt.pattern == "POST /v1/reload" && rt.right == rightAdmin {
+			return
+		}
+	}
+	t.Error("POST /v1/reload is not root's alone")
+}
