@@ -89,6 +89,7 @@ type Agent struct {
 	client    *peer.Client
 	runtime   runtime.Runtime
 	super     *supervise.Supervisor
+	turns     turns // this node's part in rollouts
 	api       *api.Server
 
 	metrics    *prometheus.Registry
@@ -286,8 +287,17 @@ func (a *Agent) loop(ctx context.Context) error {
 		defer ticker.Stop()
 		pulse = ticker.C
 	}
-	a.look()
-	a.tell()
+	again := time.NewTimer(time.Hour) // for what time alone changes
+	defer again.Stop()
+	look := func() {
+		if due := a.look(); due > 0 {
+			again.Reset(max(due, lookSpacing))
+		} else {
+			again.Stop()
+		}
+		a.tell()
+	}
+	look()
 	a.manager.isReady(a.sentence())
 	refresh := time.NewTicker(30 * time.Second) // ages of problems; costs nothing
 	defer refresh.Stop()
@@ -310,14 +320,21 @@ func (a *Agent) loop(ctx context.Context) error {
 		case <-changed:
 		case <-members:
 		case <-a.wake:
+		case <-again.C:
 		case <-a.moved:
-			// Containers are the supervisor's to look after; others want to know.
-			a.tell()
-			continue
+			if !a.turns.moving() {
+				// Containers are the supervisor's to look after; others want to know.
+				a.tell()
+				continue
+			}
+		case <-a.book.Changed():
+			// What others say matters to who waits for a turn, or lends one.
+			if !a.hear() {
+				continue
+			}
 		case <-refresh.C:
 		}
-		a.look()
-		a.tell()
+		look()
 	}
 }
 
@@ -342,47 +359,6 @@ func (a *Agent) heardFromRing() bool {
 		}
 	}
 	return false
-}
-
-// look decides what is wanted and tells the supervisor.
-func (a *Agent) look() {
-	a.knowSelf()
-	entries := a.store.List(record.KindDaemon)
-	views := make([]daemonView, 0, len(entries))
-	wants := make([]supervise.Desired, 0, len(entries))
-	act := a.fed.Load() && !a.left.Load()
-	for _, e := range entries {
-		var d decided
-		if act {
-			d = decide(e, a.store)
-		} else {
-			d.view, _ = understand(e.Winner())
-			d.view.conflict = conflictOf(e)
-		}
-		views, wants = append(views, d.view), append(wants, d.want)
-	}
-	a.mu.Lock()
-	before := a.view
-	a.view = views
-	a.mu.Unlock()
-	if before != nil { // what is there at the start is not news
-		for _, e := range applied(before, views) {
-			a.emit(e)
-		}
-	}
-	members := a.ring.Members()
-	for _, e := range news(a.members, members, a.cfg.Node.Name) {
-		a.emit(e)
-	}
-	a.members = members
-	if since := isolatedSince(a.isolated, time.Now(), a.cfg.Node.Name, members, a.hadPeers); !since.Equal(a.isolated) {
-		a.isolated = since
-		a.super.SetIsolated(since)
-	}
-	if act {
-		a.super.Set(wants)
-	}
-	a.applyForgets()
 }
 
 // poke wakes whoever waits on a channel of capacity 1; it never blocks.

@@ -36,6 +36,7 @@ func (a *Agent) openRing() (err error) {
 	// Only a machine that was off can have missed what its ring decided while
 	// nothing ran here.
 	a.fed.Store(!rebooted)
+	a.openTurns(count.Count == 1, rebooted)
 	authority, err := a.openAuthority()
 	if err != nil {
 		return err
@@ -174,8 +175,11 @@ func (a *Agent) tell() {
 		observed[v.name] = v.generation
 	}
 	a.mu.Unlock()
+	s.Turns, s.Salt = a.turns.keeper.Words(), a.turns.keeper.Identity().Salt
 	for _, r := range rows {
-		s.Daemons = append(s.Daemons, statementRow(r, observed[r.Name]))
+		row := statementRow(r, observed[r.Name])
+		row.Short, row.Waits, row.WaitsFor = a.turns.say(r)
+		s.Daemons = append(s.Daemons, row)
 	}
 	at := s.At
 	s.At = time.Time{} // the time alone is no news
