@@ -45,6 +45,7 @@ type Watcher struct {
 	status Status          // guarded by mu
 	counts map[Kind]Counts // guarded by mu
 	since  time.Time       // guarded by mu: content since then; zero: it is not
+	good   time.Time       // guarded by mu: the verdict is good since then; zero: it is not
 	best   time.Duration   // guarded by mu: the longest time that it was, before that
 }
 
@@ -61,6 +62,9 @@ func Watch(ctx context.Context, cfg Config) *Watcher {
 	begin := time.Now()
 	if w.status.Content() {
 		w.since = begin.Add(-max(0, cfg.Age))
+	}
+	if w.status.Verdict().Good() {
+		w.good = begin
 	}
 	if cfg.Health.Startup != nil && !w.status.Started() || cfg.Health.Liveness != nil {
 		w.wg.Go(func() {
@@ -93,6 +97,14 @@ func (w *Watcher) Verdict() Verdict {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status.Verdict()
+}
+
+// GoodSince returns since when the verdict is good without a break, as far as
+// this watcher knows; zero: it is not.
+func (w *Watcher) GoodSince() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.good
 }
 
 // Healthy returns the longest time for which every probe was content.
@@ -195,6 +207,12 @@ func (w *Watcher) add(k Kind, p spec.Probe, o Outcome, early bool) bool {
 		w.since = now
 	case !content:
 		w.best, w.since = w.healthyLocked(now), time.Time{}
+	}
+	switch {
+	case !after.Good():
+		w.good = time.Time{}
+	case w.good.IsZero():
+		w.good = time.Now()
 	}
 	c := w.counts[k]
 	switch o.Result {

@@ -36,8 +36,10 @@ func (w *worker) verdict(inst *runtime.Instance, d *Desired) probe.Verdict {
 	if of == nil || inst.State != runtime.StateRunning || !probe.Any(of.Daemon.Health) {
 		return probe.Verdict{}
 	}
-	if w.probes.is(inst) {
-		return w.probes.watcher.Verdict()
+	for _, t := range []*tenant{&w.own, &w.beside} {
+		if t.probes.is(inst) {
+			return t.probes.watcher.Verdict()
+		}
 	}
 	return probe.New(of.Daemon.Health, wasWell(inst)).Verdict()
 }
@@ -49,20 +51,19 @@ func wasWell(inst *runtime.Instance) bool {
 	return started != "" && inst.Labels[labelWell] == started
 }
 
-// attend probes the instance that runs, and only that one, once its post_start
-// hook is done.
-func (w *worker) attend(ctx context.Context, d *Desired) {
-	inst := Primary(w.name, wanted(d), w.actual)
+// attend probes a container's instance that runs, and only that one, once its
+// post_start hook is done.
+func (w *worker) attend(ctx context.Context, t *tenant, inst *runtime.Instance, d *Desired) {
 	of := madeOf(inst, d, w.current)
 	if of == nil || inst.State != runtime.StateRunning || !probe.Any(of.Daemon.Health) ||
 		len(of.Daemon.Hooks.PostStart) > 0 && inst.Labels[labelHook] != inst.Labels[runtime.LabelStarted] {
-		w.silence()
+		w.silence(t)
 		return
 	}
-	if w.probes.is(inst) {
+	if t.probes.is(inst) {
 		return
 	}
-	w.silence()
+	w.silence(t)
 	started := inst.StartedAt
 	if started.IsZero() {
 		started = timeOf(inst.Labels[runtime.LabelStarted])
@@ -74,7 +75,7 @@ func (w *worker) attend(ctx context.Context, d *Desired) {
 	id := inst.ID
 	exec := func(ctx context.Context, argv []string) (int, error) { return w.s.cfg.Runtime.Exec(ctx, id, argv) }
 	rev := of.Revision
-	w.probes = &attention{id: id, pid: inst.PID, digest: of.Digest, watcher: probe.Watch(ctx, probe.Config{
+	t.probes = &attention{id: id, pid: inst.PID, digest: of.Digest, watcher: probe.Watch(ctx, probe.Config{
 		Health: of.Daemon.Health, Age: age, WasGood: wasWell(inst),
 		Ask:     func(ctx context.Context, p spec.Probe) probe.Outcome { return w.s.ask.Ask(ctx, p, exec) },
 		Changed: func() { poke(w.wake) },
@@ -84,14 +85,15 @@ func (w *worker) attend(ctx context.Context, d *Desired) {
 			}
 		},
 	})}
-	w.totals.watch(w.probes.watcher)
+	w.totals.watch(t.probes.watcher)
 }
 
 // silence ends the probing.
-func (w *worker) silence() {
-	w.probes.stop()
-	if w.probes != nil {
-		w.totals.watch(nil)
+func (w *worker) silence(t *tenant) {
+	if t.probes == nil {
+		return
 	}
-	w.probes = nil
+	t.probes.stop()
+	w.totals.unwatch(t.probes.watcher)
+	t.probes = nil
 }

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,9 +73,9 @@ func (w *worker) failed(step Step, err error) {
 
 // totals count what happened to a daemon since the agent began.
 type totals struct {
-	mu      sync.Mutex
-	sum     Totals         // guarded by mu
-	watcher *probe.Watcher // guarded by mu: of the instance that runs
+	mu       sync.Mutex
+	sum      Totals           // guarded by mu
+	watchers []*probe.Watcher // guarded by mu: of the instances that run
 }
 
 func (t *totals) add(f func(*Totals)) {
@@ -83,21 +84,33 @@ func (t *totals) add(f func(*Totals)) {
 	f(&t.sum)
 }
 
-// watch counts the attempts of another watcher from now on.
+// watch counts the attempts of a watcher from now on.
 func (t *totals) watch(next *probe.Watcher) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sum.Probes = t.probesLocked()
-	t.watcher = next
+	t.watchers = append(t.watchers, next)
+}
+
+// unwatch lets go of a watcher that stopped, and keeps what it counted.
+func (t *totals) unwatch(old *probe.Watcher) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sum.Probes = plus(maps.Clone(t.sum.Probes), old.Counts())
+	t.watchers = slices.DeleteFunc(t.watchers, func(w *probe.Watcher) bool { return w == old })
 }
 
 // probesLocked sums up the attempts; t.mu is held.
 func (t *totals) probesLocked() map[probe.Kind]probe.Counts {
 	out := maps.Clone(t.sum.Probes)
-	if t.watcher == nil {
-		return out
+	for _, w := range t.watchers {
+		out = plus(out, w.Counts())
 	}
-	for k, c := range t.watcher.Counts() {
+	return out
+}
+
+// plus adds counts to out, which may be nil, and returns it.
+func plus(out, counts map[probe.Kind]probe.Counts) map[probe.Kind]probe.Counts {
+	for k, c := range counts {
 		if out == nil {
 			out = map[probe.Kind]probe.Counts{}
 		}

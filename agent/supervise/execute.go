@@ -39,9 +39,17 @@ const (
 type job struct {
 	step       Step
 	of         Desired
+	since      time.Time
 	cancel     context.CancelFunc
 	done       chan outcome // capacity 1
 	superseded bool
+}
+
+// progress is how far a pull is, in bytes.
+type progress struct{ done, total int64 }
+
+func (p progress) String() string {
+	return fmt.Sprintf("image: %d of %d MiB", p.done>>20, p.total>>20)
 }
 
 // outcome is how a step ended.
@@ -67,9 +75,11 @@ func (j *job) finished() <-chan outcome {
 // supersede cancels a preparation that nobody wants any more. Lifecycle calls
 // are never cancelled: that would wedge the container (see package runtime/containerd).
 func (j *job) supersede(sit situation) {
+	if j == nil {
+		return
+	}
 	d := sit.of
-	stale := sit.left || d == nil || d.Delete || d.Hold != "" || !j.step.Fallback && d.Digest != j.of.Digest
-	if j.step.Op == Prepare && stale {
+	if sit.left || d == nil || d.Delete || d.Hold != "" || !j.step.Fallback && d.Digest != j.of.Digest {
 		j.superseded = true
 		j.cancel()
 	}
@@ -88,7 +98,7 @@ func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
 	s.busy++
 	s.mu.Unlock()
 
-	j := &job{step: step, done: make(chan outcome, 1)}
+	j := &job{step: step, since: time.Now(), done: make(chan outcome, 1)}
 	if of != nil {
 		j.of = *of
 	}
@@ -103,7 +113,11 @@ func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
 	}
 	jctx, cancel := context.WithTimeout(parent, limit)
 	j.cancel = cancel
-	w.job = j
+	if step.Op == Prepare {
+		w.prep = j
+	} else {
+		w.job = j
+	}
 	w.hist = w.hist.Begun(step)
 	w.log.Debug("step", "step", string(step.Op), "container", step.ID, "reason", step.Reason)
 	go func() { // joined by w: it takes j.done before it ends
@@ -142,8 +156,13 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 			o.err = err
 		}
 	case Remove:
-		if o.err = rt.Remove(ctx, step.ID); o.err == nil && !step.Extra {
-			w.tidy(dropFiles(w.s.cfg.DataDir, w.name), dropCurrent(w.s.cfg.DataDir, w.name))
+		dir := w.s.cfg.DataDir
+		switch o.err = rt.Remove(ctx, step.ID); {
+		case o.err != nil:
+		case step.Extra:
+			w.tidy(dropFiles(dir, w.name, step.Keep...))
+		default:
+			w.tidy(dropFiles(dir, w.name), dropCurrent(dir, w.name))
 		}
 	case Label:
 		o.err = rt.SetLabels(ctx, step.ID, step.Labels)
@@ -153,8 +172,12 @@ func (w *worker) execute(ctx context.Context, step Step, of Desired) (o outcome)
 		}
 	case Record:
 		o.ends, o.err = writeJob(w.s.cfg.DataDir, w.name, *step.Job)
+	case HandOver:
+		// Should it not be written, an agent that starts before the old
+		// container is gone does it again.
+		w.tidy(writeCurrent(w.s.cfg.DataDir, of, step.Image))
 	case Listen:
-		o.said = w.listen(ctx)
+		o.said = w.listen(ctx, step.Beside)
 	default:
 		o.err = fmt.Errorf("unknown step %q", step.Op)
 	}
@@ -186,8 +209,7 @@ func (w *worker) prepare(ctx context.Context, step Step, of Desired) (Prepared, 
 	p := runtime.Pull{
 		Ref: of.Daemon.Image, Digest: step.Image, Policy: string(of.Daemon.Pull),
 		Progress: func(done, total int64) {
-			text := fmt.Sprintf("image: %d of %d MiB", done>>20, total>>20)
-			w.progress.Store(&text)
+			w.progress.Store(&progress{done, total})
 		},
 	}
 	if p.Digest == "" {
@@ -229,7 +251,10 @@ func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Inst
 	}
 	if c := w.current; c == nil || c.Digest != of.Digest { // w waits for this step: nobody writes current
 		dir := w.s.cfg.DataDir
-		w.tidy(writeCurrent(dir, of, step.Image), dropFiles(dir, w.name, of.Digest))
+		w.tidy(dropFiles(dir, w.name, step.Keep...))
+		if !step.Beside {
+			w.tidy(writeCurrent(dir, of, step.Image))
+		}
 	}
 	return inst, nil
 }

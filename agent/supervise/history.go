@@ -1,9 +1,7 @@
 package supervise
 
 import (
-	"encoding/json"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/agentd/agentd/runtime"
@@ -19,26 +17,6 @@ const (
 	labelFault  = "agentd.io/fault"  // why the instance is being stopped, when it is not well
 )
 
-// Counts of restarts, carried by the labels of the container that they led to.
-type Counts struct {
-	Restarts int       // since this digest was first started here
-	Streak   int       // crashes in a row, each within reset_after of its start
-	Window   time.Time // when the streak began
-}
-
-// Ended is an exit that was not answered with a start yet.
-type Ended struct {
-	Exit   runtime.Exit
-	SeenAt time.Time     // by this process's monotonic clock
-	Age    time.Duration // how old the exit was when it was seen
-	Ran    time.Duration // how long the instance ran; 0: unknown
-	Away   bool          // it happened before this agent looked for the first time
-	Ours   bool          // this agent stopped it on purpose
-	Gone   bool          // the container itself vanished
-	Fault  string        // it was not well and was stopped for that, in words
-	Said   *Said         // what it said last; nil: not asked for yet
-}
-
 // Asked is an operator's wish to restart the daemon here.
 type Asked struct{ PID int } // of the instance to end; 0: there was none
 
@@ -46,12 +24,6 @@ type Asked struct{ PID int } // of the instance to end; 0: there was none
 type Waits struct {
 	For   string
 	Since time.Time
-}
-
-// Well is how an instance with probes has fared.
-type Well struct {
-	Probed  bool
-	Longest time.Duration // for which all of its probes were content
 }
 
 // Failure is a step that failed, and how often in a row.
@@ -65,35 +37,21 @@ type Failure struct {
 	Blocked bool
 }
 
-// Seen is the instance that ran when it was last looked at.
-type Seen struct {
-	ID    string
-	PID   int
-	Since time.Time // first seen by this process
-}
-
 // History is what this process knows of a daemon besides its record and its
 // containers. It is a value; its methods return the changed copy. Losing it
 // loses nothing that matters: what must survive is in labels.
 type History struct {
-	Looked   bool
-	Running  *Seen
-	Ended    *Ended
-	Counts   Counts
-	CountsOf string        // digest that Counts and Last are about
-	Last     *runtime.Exit // of the instance before the present one
+	Life            // of the container that stands for the daemon
+	Beside   Life   // of the one that is about to take over, see surge
+	Doomed   string // id of a container besides those two that is being taken away
 	Failure  *Failure
 	Fallback *Failure // of restarting the revision before, see plan.fallBack
 	Prepared Prepared
-	Stopping bool   // a stop of ours is under way or done
-	Fault    string // why, when it is an end of an instance that is not well
-	// HookFailed is how post_start of the instance that runs failed.
-	HookFailed string
-	Well       Well
-	Waits      Waits
-	Asked      *Asked
-	Panics     int // of agentd itself, on the desired digest
-	Panic      string
+	Waits    Waits
+	Asked    *Asked
+	Panics   int // of agentd itself, on the desired digest
+	Panic    string
+	Trying   time.Time // see Report.TryingSince
 }
 
 // Prepared says that a digest can be started without delay.
@@ -103,110 +61,50 @@ type Prepared struct {
 	Note   string // what an operator should know about the image
 }
 
-// Observe folds what the runtime shows of the daemon's container into the
+// Decided notes since when what a decision says is so.
+func (h History) Decided(r Result, now time.Time) History {
+	if h.Waits.For != r.Waits {
+		h.Waits = Waits{For: r.Waits, Since: now}
+	}
+	h.ReadySince, h.Beside.ReadySince, h.Trying = r.OwnSince, r.BesideSince, r.TryingSince
+	return h
+}
+
+// Observe folds what the runtime shows of the daemon's own container into the
 // history. inst is nil when there is none.
 func (h History) Observe(inst *runtime.Instance, now time.Time) History {
-	first := !h.Looked
-	h.Looked = true
-	if inst != nil {
-		h.Counts, h.Last = countsOf(inst.Labels), exitOf(inst.Labels)
-		h.CountsOf = inst.Labels[runtime.LabelDigest]
+	h.Life = h.Life.Observe(inst, now)
+	return h
+}
+
+// Cast makes each life that of its container again, after the roles changed by
+// themselves: the own container is gone, and the one beside it is left.
+func (h History) Cast(own *runtime.Instance) History {
+	if own != nil && h.Of != own.ID && h.Beside.Of == own.ID {
+		h.Life, h.Beside = h.Beside, Life{}
 	}
-	if inst != nil && (inst.State == runtime.StateRunning || inst.State == runtime.StatePaused) {
-		if h.Running == nil || h.Running.PID != inst.PID || h.Running.ID != inst.ID {
-			h.Running = &Seen{ID: inst.ID, PID: inst.PID, Since: now}
-			h.HookFailed, h.Well = "", Well{}
-		}
-		h.Ended = nil
-		return h
-	}
-	exit := runtime.Exit{At: now}
-	if inst != nil && inst.State == runtime.StateStopped && inst.Exit != nil {
-		exit = *inst.Exit
-	}
-	switch {
-	case h.Running != nil || first && hasRun(inst):
-		fault := h.Fault
-		if h.Running == nil {
-			fault = inst.Labels[labelFault] // another agent was about to end it
-		}
-		e := &Ended{Exit: exit, SeenAt: now, Away: h.Running == nil, Ours: h.Stopping && fault == "", Gone: inst == nil, Fault: fault}
-		if e.Ran = ran(inst, h.Running, exit); h.Well.Probed {
-			e.Ran = min(e.Ran, h.Well.Longest) // only health counts, not being there
-		}
-		if !exit.At.IsZero() {
-			e.Age = max(0, now.Sub(exit.At))
-		}
-		h.Ended, h.Running = e, nil
-	case h.Ended != nil && !h.Ended.Exit.Known && exit.Known:
-		// The runtime knows better by now. The time of the first sight stays.
-		e := *h.Ended
-		e.Exit = exit
-		h.Ended = &e
+	if own != nil && h.Doomed == own.ID {
+		h.Doomed = "" // it is of use again
 	}
 	return h
 }
 
-// Felt folds what the probes of the instance say into the history: the longest
-// time for which they were content.
-func (h History) Felt(longest time.Duration) History {
-	h.Well = Well{Probed: true, Longest: longest}
-	return h
-}
-
-// WaitsFor notes whose end a stop waits for.
-func (h History) WaitsFor(names string, now time.Time) History {
-	if h.Waits.For != names {
-		h.Waits = Waits{For: names, Since: now}
+// life is that of the container that a step is about.
+func (h *History) life(s Step) *Life {
+	if s.Beside {
+		return &h.Beside
 	}
-	return h
-}
-
-// hasRun reports whether a container that does not run did so before.
-func hasRun(inst *runtime.Instance) bool {
-	return inst != nil && (inst.State == runtime.StateStopped || inst.Labels[runtime.LabelStarted] != "")
-}
-
-// ran returns how long an instance ran that ended with exit, 0 when unknown.
-func ran(inst *runtime.Instance, seen *Seen, exit runtime.Exit) time.Duration {
-	var started time.Time
-	if inst != nil {
-		if started = inst.StartedAt; started.IsZero() {
-			started = timeOf(inst.Labels[runtime.LabelStarted])
-		}
-	}
-	switch {
-	case !started.IsZero() && exit.Known && !exit.At.IsZero():
-		return max(0, exit.At.Sub(started))
-	case seen != nil:
-		return max(0, exit.At.Sub(seen.Since))
-	}
-	return 0
-}
-
-// Next returns the counts with which the daemon's next instance starts.
-func (h History) Next(digest string, resetAfter time.Duration, now time.Time) Counts {
-	if h.CountsOf != digest {
-		return Counts{}
-	}
-	c := h.Counts
-	if h.Ended == nil || h.Ended.Ours {
-		return c
-	}
-	c.Restarts++
-	// Of an exit that nobody saw and whose time is unknown (a reboot), it is
-	// assumed that it came after a healthy time: a boot waits for nothing.
-	if c.Streak == 0 || h.Ended.Ran >= resetAfter || h.Ended.Away && h.Ended.Ran == 0 {
-		return Counts{Restarts: c.Restarts, Streak: 1, Window: now}
-	}
-	c.Streak++
-	return c
+	return &h.Life
 }
 
 // Begun notes that a step is under way.
 func (h History) Begun(s Step) History {
-	if s.Op == Stop && !s.Extra {
-		h.Stopping, h.Fault = true, s.Fault
+	switch {
+	case s.Extra:
+		h.Doomed = s.ID
+	case s.Op == Stop:
+		l := h.life(s)
+		l.Stopping, l.Fault = true, s.Fault
 	}
 	return h
 }
@@ -217,15 +115,24 @@ func (h History) Done(s Step) History {
 		h = h.withFailure(s, nil)
 	}
 	if s.Extra {
+		if s.Op == Remove {
+			h.Doomed = ""
+		}
 		return h
 	}
 	switch s.Op {
 	case Start:
-		h.Stopping, h.Fault, h.HookFailed, h.Asked = false, "", "", nil
+		l := h.life(s)
+		l.Stopping, l.Fault, l.HookFailed = false, "", ""
+		h.Asked = nil
 		h = h.withFailure(s, nil)
+	case HandOver:
+		if s.Beside {
+			h.Life, h.Beside, h.Fallback = h.Beside, Life{}, nil
+		}
 	case Remove:
 		// The next container of this daemon begins a new life.
-		h = History{Looked: true, Prepared: h.Prepared, Panics: h.Panics, Panic: h.Panic, Asked: h.Asked}
+		h = History{Life: Life{Looked: true}, Prepared: h.Prepared, Panics: h.Panics, Panic: h.Panic, Asked: h.Asked}
 	}
 	return h
 }
@@ -234,7 +141,7 @@ func (h History) Done(s Step) History {
 func (h History) Failed(s Step, digest string, err error, now time.Time) History {
 	h.Asked = nil // whoever asked is told, and may ask again
 	if s.Op == Hook {
-		h.HookFailed = errorWords(err) // which ends this instance, see keep
+		h.life(s).HookFailed = errorWords(err) // which ends this instance, see keep
 		return h
 	}
 	f := Failure{Op: s.Op, Digest: digest, Count: 1, At: now, Err: errorWords(err), Blocked: errors.Is(err, runtime.ErrForeign)}
@@ -265,8 +172,8 @@ func (h History) withFailure(s Step, f *Failure) History {
 	return h
 }
 
-// Wants adapts the history to the digest that is wanted now: what failed or was
-// prepared for another one does not count.
+// Wants adapts the history to the digest that is wanted now: what failed, was
+// prepared or was started beside for another one does not count.
 func (h History) Wants(digest string) History {
 	if h.Failure != nil && h.Failure.Digest != digest {
 		h.Failure, h.Fallback = nil, nil
@@ -274,61 +181,6 @@ func (h History) Wants(digest string) History {
 	if h.Prepared.Digest != digest {
 		h.Prepared = Prepared{}
 	}
+	h.Beside, h.Trying = Life{}, time.Time{}
 	return h
-}
-
-func countsOf(labels map[string]string) Counts {
-	return Counts{
-		Restarts: atoi(labels[runtime.LabelRestarts]),
-		Streak:   atoi(labels[labelStreak]),
-		Window:   timeOf(labels[runtime.LabelWindow]),
-	}
-}
-
-// labels returns c as container labels; all are always set, so that a merge
-// into an existing container leaves nothing old behind.
-func (c Counts) labels() map[string]string {
-	window := ""
-	if !c.Window.IsZero() {
-		window = c.Window.UTC().Format(time.RFC3339Nano)
-	}
-	return map[string]string{
-		runtime.LabelRestarts: strconv.Itoa(c.Restarts),
-		labelStreak:           strconv.Itoa(c.Streak),
-		runtime.LabelWindow:   window,
-	}
-}
-
-func exitOf(labels map[string]string) *runtime.Exit {
-	var e runtime.Exit
-	if s := labels[runtime.LabelExit]; s == "" || json.Unmarshal([]byte(s), &e) != nil {
-		return nil
-	}
-	return &e
-}
-
-func exitLabel(e runtime.Exit) string {
-	e.At = e.At.UTC()
-	b, err := json.Marshal(e)
-	if err != nil {
-		return "" // a time beyond the year 9999: no loss
-	}
-	return string(b)
-}
-
-// atoi reads a count that we wrote; anything else counts as none.
-func atoi(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return n
-}
-
-func timeOf(s string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t
 }

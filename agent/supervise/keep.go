@@ -46,6 +46,16 @@ func (p *plan) keep() Result {
 	return r
 }
 
+// own makes sure that the container that stands for the daemon is remembered as
+// that: it may have been left alone by the one before it.
+func (p *plan) own(r Result) Result {
+	if s := p.Started; s != nil && s.Digest != p.Desired.Digest {
+		r.Steps = append(r.Steps, Step{Op: HandOver, ID: p.inst.ID, Image: p.inst.Labels[runtime.LabelImage],
+			Reason: fmt.Sprintf("revision %d is what stands for the daemon here", p.Desired.Revision)})
+	}
+	return r
+}
+
 // upToDate adds the step that makes the container's labels say what is so.
 func (p *plan) upToDate(r *Result) (notes []string) {
 	want := map[string]string{labelFault: ""}

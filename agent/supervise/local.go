@@ -168,7 +168,7 @@ func (s *Supervisor) learn(name string, needs []string) {
 // presentLocked reports whether processes of a daemon may be here; s.mu is held.
 func (s *Supervisor) presentLocked(name string) bool {
 	r, known := s.reports[name]
-	if known && r.State != string(Waiting) {
+	if known && (r.State != string(Waiting) || r.PID != 0) {
 		return r.PID != 0 || r.State == string(Starting)
 	}
 	return slices.ContainsFunc(s.view.byName[name], func(i runtime.Instance) bool {

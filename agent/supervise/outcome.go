@@ -1,7 +1,6 @@
 package supervise
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,14 +10,17 @@ import (
 	"github.com/agentd/agentd/runtime"
 )
 
-// finish takes over the outcome of the step under way.
-func (w *worker) finish(o outcome) {
-	j := w.job
-	w.job = nil
-	w.progress.Store(nil)
-	w.mark = w.s.clock.Add(1)
+// finish takes over the outcome of a step.
+func (w *worker) finish(j *job, o outcome) {
+	mark := w.s.clock.Add(1)
+	if j == w.prep {
+		w.prep = nil
+		w.progress.Store(nil)
+	} else {
+		w.job, w.mark = nil, mark
+	}
 	j.cancel()
-	defer w.s.stepEnded(w.mark)
+	defer w.s.stepEnded(mark)
 	switch {
 	case o.panicked != nil:
 		w.panicked(&j.of, o.panicked, o.stack)
@@ -41,7 +43,7 @@ func (w *worker) finish(o outcome) {
 		w.quiet = time.Now().Add(retryFrozen)
 		w.s.doubt()
 		w.lookAgain()
-	case j.superseded && errors.Is(o.err, context.Canceled):
+	case j.superseded: // nobody wants to know
 	default:
 		w.log.Warn("step failed", "step", string(j.step.Op), "container", j.step.ID, "why", j.step.Reason, "err", o.err)
 		w.hist = w.hist.Failed(j.step, w.digest, o.err, time.Now())
@@ -71,15 +73,15 @@ func (w *worker) apply(j *job, o outcome) {
 	case Record:
 		w.ends = o.ends
 	case Listen:
-		if e := w.hist.Ended; e != nil {
-			said := *e
+		if l := w.hist.life(j.step); l.Ended != nil {
+			said := *l.Ended
 			said.Said = &o.said
-			w.hist.Ended = &said
+			l.Ended = &said
 		}
 	case Start:
 		w.totals.add(func(t *Totals) {
 			t.Starts++
-			if h := w.hist; h.CountsOf == j.of.Digest && atoi(j.step.Labels[runtime.LabelRestarts]) > h.Counts.Restarts {
+			if l := w.hist.life(j.step); l.CountsOf == j.of.Digest && atoi(j.step.Labels[runtime.LabelRestarts]) > l.Counts.Restarts {
 				t.Restarts++
 			}
 		})
@@ -88,8 +90,11 @@ func (w *worker) apply(j *job, o outcome) {
 		} else {
 			w.actual[i] = o.inst
 		}
-		of := j.of
-		w.current = &of
+		if !j.step.Beside {
+			w.current = &j.of
+		}
+	case HandOver:
+		w.current = &j.of
 	case Stop:
 		if i < 0 || o.exit == nil {
 			w.lookAgain()

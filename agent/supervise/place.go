@@ -100,7 +100,7 @@ func (p *plan) decideClosed(why string) Result {
 	switch {
 	case p.inst == nil && !p.finished():
 		return Result{State: Excluded, Reason: why}
-	case p.inst == nil || p.current():
+	case p.inst == nil || p.current() || p.beside != nil:
 		r := p.decideOpen()
 		r.Placed = true
 		r.More = append(r.More, why)

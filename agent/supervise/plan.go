@@ -20,7 +20,9 @@ const (
 	Label   Op = "label"   // Runtime.SetLabels
 	Hook    Op = "hook"    // hooks.post_start, then Runtime.SetLabels
 	Record  Op = "record"  // the end of a job, on disk
-	Listen  Op = "listen"  // what a container said last before it ended
+	// HandOver makes a container the one that stands for the daemon, on disk.
+	HandOver Op = "handover"
+	Listen   Op = "listen" // what a container said last before it ended
 )
 
 // Step is one thing to do, and why.
@@ -30,7 +32,9 @@ type Step struct {
 	Reason string
 	Grace  time.Duration     // Stop
 	Labels map[string]string // Label, Hook; Start: those that depend on the history
-	Extra  bool              // a container besides the one that is kept
+	Extra  bool              // a container that the daemon has no use for
+	Beside bool              // the container that is about to take over, see surge
+	Keep   []string          // digests whose rendered files stay; Start, Remove of an extra
 	// Fallback: the step is about Input.Fallback, not about Input.Desired.
 	Fallback bool
 	// Image is the manifest digest to start, or the one that Prepare shall
@@ -58,8 +62,10 @@ type Input struct {
 	FallbackDenials []policy.Denial
 	Labels          map[string]string  // those of Render for Desired
 	Actual          []runtime.Instance // containers that carry the daemon's name, sorted by id
-	History         History            // observed with Primary(Actual)
+	History         History            // observed with Pair(Actual)
 	Health          probe.Verdict      // of the instance that runs
+	BesideHealth    probe.Verdict      // of the one that is about to take over
+	Preparing       time.Time          // since when a Prepare of the wanted digest is under way; zero: none is
 	Finished        *JobEnd            // how this digest of a job ended here
 	Needs           []Need             // what it depends on
 	Circle          []string           // of dependencies that it is part of, as a path
@@ -80,6 +86,10 @@ type Result struct {
 	Ready  bool
 	Wake   time.Time // decide again by then; zero: only when something happens
 	Waits  string    // whose end this one's stop waits for; "": nobody's
+
+	TryingSince time.Time // see Report
+	OwnSince    time.Time // since when the container that stands for the daemon is ready
+	BesideSince time.Time // since when the one that is about to take over is
 }
 
 // quarantineAfter is the number of panics of agentd itself on one digest after
@@ -88,11 +98,59 @@ const quarantineAfter = 3
 
 // Plan decides what to do next about one daemon. It is pure.
 func Plan(in Input) Result {
-	p := &plan{Input: in, inst: Primary(in.Name, wanted(in.Desired), in.Actual)}
+	p := newPlan(in)
 	r := p.order(p.decide())
-	r.Ready = p.ready() || r.State == Completed
+	r.Ready, r.OwnSince = p.readyNow(r), p.readySince(r)
+	if p.beside != nil {
+		n := p.newcomer()
+		r.BesideSince = n.History.Life.ready(n.ready(), p.Now)
+		r.Ready = r.Ready || !r.BesideSince.IsZero()
+	}
+	r.TryingSince = p.tryingSince(r)
 	r.Steps = append(p.extras(), r.Steps...)
-	return p.gate(r, p.History.Failure)
+	return p.awaitTurn(p.gate(r, p.History.Failure))
+}
+
+func newPlan(in Input) *plan {
+	p := &plan{Input: in, id: in.Name}
+	p.inst, p.beside = Pair(in.Name, in.Desired, in.Started, in.History.Doomed, in.Actual)
+	if p.inst != nil {
+		p.id = p.inst.ID // so that the runtime itself sees it as the same one
+	}
+	return p
+}
+
+// awaitTurn shows a daemon that is well and could go on, were it its turn.
+func (p *plan) awaitTurn(r Result) Result {
+	if p.Desired == nil || p.Desired.Turn == "" || !r.Placed {
+		return r
+	}
+	if p.running() && p.current() && r.State == Running && r.Ready {
+		r.More = append([]string{r.Reason}, r.More...)
+		r.State, r.Reason = Waiting, p.Desired.Turn
+		return r
+	}
+	r.More = append(r.More, p.Desired.Turn)
+	return r
+}
+
+// tryingSince says since when the wanted digest had its chance here.
+func (p *plan) tryingSince(r Result) time.Time {
+	d, f := p.Desired, p.History.Failure
+	switch {
+	case d == nil || d.Delete || !r.Placed:
+		return time.Time{}
+	case !p.History.Trying.IsZero():
+		return p.History.Trying
+	case f != nil && (f.Op == Prepare || f.Op == Start), p.Broken != "", len(p.Denials) > 0, p.finished():
+		return p.Now
+	}
+	for i := range p.Actual {
+		if inst := &p.Actual[i]; inst.Labels[runtime.LabelDigest] == d.Digest && (runs(inst) || hasRun(inst)) {
+			return p.Now
+		}
+	}
+	return time.Time{}
 }
 
 // ready reports whether the container that runs is fit for use. A job is when
@@ -117,7 +175,7 @@ func Primary(name, digest string, actual []runtime.Instance) *runtime.Instance {
 	rank := -1
 	for i := range actual {
 		n, a := 0, &actual[i]
-		if a.State == runtime.StateRunning || a.State == runtime.StatePaused {
+		if runs(a) {
 			n += 4
 		}
 		if digest != "" && a.Labels[runtime.LabelDigest] == digest {
@@ -136,15 +194,15 @@ func Primary(name, digest string, actual []runtime.Instance) *runtime.Instance {
 // plan is the decision under way.
 type plan struct {
 	Input
-	inst *runtime.Instance
+	inst   *runtime.Instance // that stands for the daemon
+	beside *runtime.Instance // that is about to take over, see surge
+	id     string            // of a container that is made
 }
 
 func (p *plan) running() bool { return p.inst != nil && p.inst.State == runtime.StateRunning }
 
 // alive reports whether processes of the container may exist.
-func (p *plan) alive() bool {
-	return p.inst != nil && (p.inst.State == runtime.StateRunning || p.inst.State == runtime.StatePaused)
-}
+func (p *plan) alive() bool { return runs(p.inst) }
 
 // current reports whether the container is of the wanted digest.
 func (p *plan) current() bool {
@@ -159,6 +217,7 @@ func (p *plan) decide() Result {
 	}
 	dep, goes := departs(p.Desired, p.Site, p.Left, p.Now)
 	if goes {
+		p.beside = nil // both go
 		return p.takeAway(dep)
 	}
 	d := p.Desired
@@ -189,7 +248,7 @@ func (p *plan) decideOpen() Result {
 	case h.Panics >= quarantineAfter:
 		return p.leaveAlone(Blocked, quarantineWords(h, p.Desired))
 	case p.Broken != "":
-		return p.leaveAlone(Blocked, "cannot be rendered for this node: "+p.Broken)
+		return p.blocked("cannot be rendered for this node: " + p.Broken)
 	case p.finished():
 		return p.jobDone()
 	case len(p.Denials) > 0:
@@ -197,7 +256,7 @@ func (p *plan) decideOpen() Result {
 		// was permitted when it started; a stricter policy, or a slip in it,
 		// is no reason to stop all that runs here (fail static). It will not
 		// be started again, and the reason says so.
-		r := p.leaveAlone(Blocked, p.Denials[0].String())
+		r := p.blocked(p.Denials[0].String())
 		for _, more := range p.Denials[1:] {
 			r.More = append(r.More, more.String())
 		}
@@ -209,7 +268,7 @@ func (p *plan) decideOpen() Result {
 	case !p.current():
 		return p.replace()
 	case p.inst.State == runtime.StateRunning:
-		return p.keep()
+		return p.own(p.keep())
 	case p.inst.State == runtime.StatePaused:
 		return p.start("the container was paused by somebody; it is resumed")
 	default:
@@ -226,20 +285,17 @@ func (p *plan) end(inst *runtime.Instance, why string) []Step {
 	return []Step{remove} // a paused one can't answer a signal either
 }
 
-// extras removes all containers but the one that is kept. Without a record, or
-// while it is held, nothing is touched.
+// extras removes all containers that the daemon has no use for. Without a
+// record, or while it is held, nothing is touched.
 func (p *plan) extras() []Step {
 	if p.Desired == nil && !p.Left || p.Desired != nil && p.Desired.Hold != "" && !p.Left {
 		return nil
 	}
 	var out []Step
 	for i := range p.Actual {
-		if inst := &p.Actual[i]; inst != p.inst {
-			out = append(out, p.end(inst, "a second container of the same daemon")...)
+		if inst := &p.Actual[i]; inst != p.inst && inst != p.beside {
+			out = append(out, p.away(inst, p.extraWords(inst))...)
 		}
-	}
-	for i := range out {
-		out[i].Extra = true
 	}
 	return out
 }

@@ -13,6 +13,9 @@ import (
 func (p *plan) replace() Result {
 	why := fmt.Sprintf("digest differs from the spec: revision %d replaces revision %s",
 		p.Desired.Revision, orUnknown(p.inst.Labels[runtime.LabelRevision]))
+	if p.surges() {
+		return p.surge()
+	}
 	r := p.start(why)
 	if p.running() && p.Health.Dead {
 		if fb, ok := p.fallBack(r); ok {
@@ -42,15 +45,11 @@ func (p *plan) start(why string) Result {
 	if e := p.lastExit(); e != nil {
 		labels[runtime.LabelExit] = exitLabel(*e)
 	}
-	id := p.Name
-	if p.inst != nil {
-		id = p.inst.ID // so that the runtime itself sees it as the same one
-	}
-	begin := Step{Op: Start, ID: id, Reason: why, Labels: labels, Image: p.History.Prepared.Image}
+	begin := Step{Op: Start, ID: p.id, Reason: why, Labels: labels, Image: p.History.Prepared.Image, Keep: p.needed(p.inst)}
 	if p.History.Prepared.Digest == p.Desired.Digest {
 		return Result{State: Starting, Reason: why, Steps: []Step{begin}}
 	}
-	prepare := Step{Op: Prepare, ID: id, Reason: why}
+	prepare := Step{Op: Prepare, ID: p.id, Reason: why}
 	if p.inst != nil && p.current() {
 		prepare.Image = p.inst.Labels[runtime.LabelImage] // restarting in place asks no registry
 	}
@@ -96,7 +95,7 @@ func (p *plan) ended() Result {
 	case p.Now.Before(at):
 		r = Result{State: BackOff, Reason: r.Reason, Wake: at}
 		if p.Listens && e.Said == nil {
-			r.Steps = []Step{{Op: Listen, ID: p.Name, Reason: "it failed again: what did it say last?"}}
+			r.Steps = []Step{{Op: Listen, ID: p.id, Reason: "it failed again: what did it say last?"}}
 		}
 		if e.Said != nil {
 			r.More = e.Said.words()

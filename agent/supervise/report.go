@@ -10,7 +10,10 @@ import (
 	"github.com/agentd/agentd/spec"
 )
 
-// Report is where one daemon stands on this node.
+// Report is where one daemon stands on this node. While a surge is under way,
+// it is about the container that stands for the daemon, which is the old one
+// until the new one takes over; State and Reason tell of the new one, and Ready
+// of either.
 type Report struct {
 	Name        string
 	Placed      bool // meant for this node
@@ -74,6 +77,11 @@ func (w *worker) show(d *Desired, res Result) {
 	if d != nil {
 		r.Wanted = d.source()
 	}
+	if r.ReadySince = res.OwnSince; r.ReadySince.IsZero() {
+		r.ReadySince = res.BesideSince
+	}
+	r.TryingSince, r.Looked = res.TryingSince, w.looked
+	r.Alive = slices.ContainsFunc(w.actual, func(i runtime.Instance) bool { return runs(&i) })
 	r.Quarantined = w.hist.Panics >= quarantineAfter
 	if len(res.Steps) == 0 && (res.State == BackOff || w.hist.Failure != nil) {
 		r.Next = res.Wake
@@ -81,7 +89,7 @@ func (w *worker) show(d *Desired, res Result) {
 	if w.hist.Prepared.Note != "" {
 		r.Reasons = append(r.Reasons, w.hist.Prepared.Note)
 	}
-	if inst := Primary(w.name, wanted(d), w.actual); inst != nil {
+	if inst, _ := w.pair(d); inst != nil {
 		r.Container, r.PID, r.StartedAt = inst.ID, inst.PID, inst.StartedAt
 		r.Revision = atoi(inst.Labels[runtime.LabelRevision])
 		r.Generation, _ = strconv.ParseUint(inst.Labels[runtime.LabelGeneration], 10, 64) // 0 when it is not ours to know
@@ -116,9 +124,10 @@ func (w *worker) show(d *Desired, res Result) {
 func equal(a, b Report) bool {
 	code := (a.ExitCode == nil) == (b.ExitCode == nil) && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
 	lists := slices.Equal(a.Reasons, b.Reasons) && slices.Equal(a.Origins, b.Origins)
-	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt) && a.Next.Equal(b.Next)
+	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt) && a.Next.Equal(b.Next) &&
+		a.ReadySince.Equal(b.ReadySince) && a.TryingSince.Equal(b.TryingSince)
 	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
-		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.LastError == b.LastError
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
 }

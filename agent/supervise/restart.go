@@ -71,7 +71,7 @@ func (w *worker) heed(in Input) Input {
 	if w.request == nil {
 		return in
 	}
-	inst := Primary(w.name, wanted(in.Desired), in.Actual)
+	inst, _ := w.pair(in.Desired)
 	pid := 0
 	if inst != nil {
 		pid = inst.PID
@@ -100,7 +100,7 @@ func RefuseRestart(in Input) string {
 	if dep, goes := departs(d, in.Site, in.Left, in.Now); goes {
 		return dep.why
 	}
-	p := &plan{Input: in, inst: Primary(in.Name, d.Digest, in.Actual)}
+	p := newPlan(in)
 	closed := in.Site.closed(d.Daemon)
 	switch {
 	case d.Hold != "":

@@ -23,6 +23,7 @@ type Said struct {
 	Taken  bool   // the line tells of a taken port
 	Port   int    // which; 0: it names none
 	Holder string // the daemon of this node that listens there; "": none of ours is known to
+	Own    bool   // that is this very daemon, beside which it started
 }
 
 // words are the reasons that follow from it. A taken port is concluded from
@@ -31,6 +32,8 @@ func (s Said) words() []string {
 	switch {
 	case s.Line == "":
 		return nil
+	case s.Own:
+		return []string{fmt.Sprintf("port %d is taken by the instance that it shall replace; with update.surge both need it", s.Port), "it said: " + s.Line}
 	case s.Holder != "":
 		return []string{fmt.Sprintf("port %d is taken by daemon %s, which was first", s.Port, s.Holder), "it said: " + s.Line}
 	case s.Taken:
@@ -41,23 +44,28 @@ func (s Said) words() []string {
 
 // listen reads what the daemon's container said last, and who listens on the
 // port that it wanted.
-func (w *worker) listen(ctx context.Context) Said {
+func (w *worker) listen(ctx context.Context, beside bool) Said {
 	ctx, cancel := context.WithTimeout(ctx, listenLimit)
 	defer cancel()
 	said := readSaid(w.s.cfg.LastOutput(ctx, w.name))
 	if said.Port != 0 {
-		said.Holder = holderOf(procDir, said.Port, w.s.neighbours(w.name))
+		others := w.s.neighbours()
+		if !beside {
+			delete(others, w.name)
+		}
+		said.Holder = holderOf(procDir, said.Port, others)
+		said.Own = said.Holder == w.name
 	}
 	return said
 }
 
-// neighbours are the other daemons that run here, with their init's pid.
-func (s *Supervisor) neighbours(name string) map[string]int {
+// neighbours are the daemons that run here, with their init's pid.
+func (s *Supervisor) neighbours() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string]int{}
 	for other, r := range s.reports {
-		if other != name && r.PID != 0 {
+		if r.PID != 0 {
 			out[other] = r.PID
 		}
 	}

@@ -180,8 +180,9 @@ func (s *Supervisor) Reports() []Report {
 		r.Reasons = slices.Clone(r.Reasons)
 		if w := s.workers[name]; w != nil {
 			r.Totals = w.totals.read()
-			if p := w.progress.Load(); p != nil && r.State == string(Pulling) {
-				r.Reasons = append(r.Reasons, *p)
+			if p := w.progress.Load(); p != nil {
+				r.Pulled, r.PullTotal = p.done, p.total
+				r.Reasons = append(r.Reasons, p.String())
 			}
 		}
 		if s.frozen != "" {

@@ -45,22 +45,20 @@ func (t *watch) stop() {
 	<-t.done
 }
 
-// follow watches the instance that runs, and only that one.
-func (w *worker) follow(ctx context.Context) {
-	d := w.digest
-	inst := Primary(w.name, d, w.actual)
-	if inst == nil || inst.State != runtime.StateRunning && inst.State != runtime.StatePaused {
-		w.watch.stop()
-		w.watch = nil
+// follow watches a container's instance that runs, and only that one.
+func (w *worker) follow(ctx context.Context, of *tenant, inst *runtime.Instance) {
+	if !runs(inst) {
+		of.watch.stop()
+		of.watch = nil
 		return
 	}
-	if w.watch != nil && w.watch.id == inst.ID && w.watch.pid == inst.PID {
+	if of.watch != nil && of.watch.id == inst.ID && of.watch.pid == inst.PID {
 		return
 	}
-	w.watch.stop()
+	of.watch.stop()
 	wctx, cancel := context.WithCancel(ctx)
 	t := &watch{id: inst.ID, pid: inst.PID, cancel: cancel, done: make(chan watched, 1)}
-	w.watch = t
+	of.watch = t
 	go func() { // joined by watch.stop or by taking the outcome
 		exit, err := w.wait(wctx, t.id)
 		if err != nil {
@@ -84,9 +82,9 @@ func (w *worker) wait(ctx context.Context, id string) (exit runtime.Exit, err er
 }
 
 // ended takes over what a watch saw.
-func (w *worker) ended(e watched) {
-	w.watch.cancel()
-	w.watch = nil
+func (w *worker) ended(t *tenant, e watched) {
+	t.watch.cancel()
+	t.watch = nil
 	if e.err != nil {
 		poke(w.s.list)
 		return

@@ -15,13 +15,14 @@ import (
 )
 
 // worker looks after one daemon. All fields but the channels and progress
-// belong to its goroutine.
+// belong to its goroutine. It has at most one step under way, and a preparation
+// besides, which touches no container.
 type worker struct {
 	s        *Supervisor
 	name     string
 	log      *slog.Logger
-	wake     chan struct{}          // capacity 1
-	progress atomic.Pointer[string] // of a pull, in words
+	wake     chan struct{}            // capacity 1
+	progress atomic.Pointer[progress] // of a pull
 
 	mark    uint64 // clock of what actual is known by
 	looked  bool
@@ -35,8 +36,9 @@ type worker struct {
 	digest  string // that hist.Panics are about
 	cond    condition
 	job     *job
-	watch   *watch
-	probes  *attention
+	prep    *job // a Prepare
+	own     tenant
+	beside  tenant
 	request *request // a restart that somebody waits for
 	denied  verdict
 	totals  totals
@@ -80,9 +82,13 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.wake:
 		case <-timer.C:
 		case o := <-w.job.finished():
-			w.finish(o)
-		case e := <-w.watch.fired():
-			w.ended(e)
+			w.finish(w.job, o)
+		case o := <-w.prep.finished():
+			w.finish(w.prep, o)
+		case e := <-w.own.watch.fired():
+			w.ended(&w.own, e)
+		case e := <-w.beside.watch.fired():
+			w.ended(&w.beside, e)
 		}
 	}
 }
@@ -90,13 +96,14 @@ func (w *worker) run(ctx context.Context) {
 // end lets go of everything at the end of Run. A step that was begun is not
 // abandoned half-way.
 func (w *worker) end() {
-	w.watch.stop()
-	w.probes.stop()
+	w.own.stop()
+	w.beside.stop()
+	if w.prep != nil {
+		w.prep.cancel()
+		<-w.prep.done
+	}
 	if w.job == nil {
 		return
-	}
-	if w.job.step.Op == Prepare {
-		w.job.cancel()
 	}
 	t := time.NewTimer(w.s.cfg.ShutdownWait)
 	defer t.Stop()
@@ -116,7 +123,7 @@ func (w *worker) retire() bool {
 	defer s.mu.Unlock()
 	_, wanted := s.desired[w.name]
 	_, present := s.view.byName[w.name]
-	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil || s.asked[w.name] != nil {
+	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil || w.prep != nil || s.asked[w.name] != nil {
 		return false
 	}
 	delete(s.workers, w.name)
@@ -179,9 +186,9 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	}()
 	w.know(sit.of)
 	w.origins = sit.origins
+	w.prep.supersede(sit)
 	switch {
 	case w.job != nil:
-		w.job.supersede(sit)
 		return time.Time{}
 	case sit.frozen || w.stale:
 		w.first(sit)
@@ -195,11 +202,10 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	in := w.input(sit)
 	in = w.heed(in)
 	res := Plan(in)
-	w.hist = w.hist.WaitsFor(res.Waits, in.Now)
+	w.hist = w.hist.Decided(res, in.Now)
 	w.show(sit.of, res)
-	w.follow(ctx)
-	w.attend(ctx, sit.of)
-	if len(res.Steps) > 0 {
+	w.tend(ctx, sit.of)
+	if len(res.Steps) > 0 && (res.Steps[0].Op != Prepare || w.prep == nil) {
 		of := sit.of
 		if res.Steps[0].Fallback {
 			of = in.Fallback
@@ -224,25 +230,22 @@ func (w *worker) know(d *Desired) {
 // input gathers what the decision depends on.
 func (w *worker) input(sit situation) Input {
 	d, now := sit.of, time.Now()
-	inst := Primary(w.name, wanted(d), w.actual)
-	if p := w.probes; p != nil && (p.is(inst) || inst == nil || inst.PID == 0) {
-		w.hist = w.hist.Felt(p.watcher.Healthy())
-	}
-	before := w.hist.Ended
-	if w.hist = w.hist.Observe(inst, now); before == nil && w.hist.Ended != nil {
-		w.exited(*w.hist.Ended)
-	}
+	own, beside := w.pair(d)
 	in := Input{
 		Name: w.name, Desired: d, Broken: sit.broken, Site: sit.site, Actual: w.actual, Started: w.current,
-		History: w.hist, Health: w.verdict(inst, d), Needs: sit.needs, Circle: sit.circle, Users: sit.users, Left: sit.left,
+		Health: w.verdict(own, d), BesideHealth: w.verdict(beside, d), Needs: sit.needs, Circle: sit.circle, Users: sit.users, Left: sit.left,
 		Listens: w.s.cfg.LastOutput != nil, Seed: w.s.cfg.Node.Name + "/" + w.name, Now: now,
 	}
+	w.observe(own, beside, &in)
 	if d == nil || d.Delete {
 		return in
 	}
+	if j := w.prep; j != nil && !j.superseded {
+		in.Preparing = j.since
+	}
 	in.Finished = jobEnd(w.ends, d.Digest)
 	in.Labels = stableLabels(*d, w.s.cfg.Node.Name)
-	in.Denials = w.denials(*d, inst)
+	in.Denials = w.denials(*d, own, beside)
 	if c := w.current; c != nil && c.Digest != d.Digest {
 		in.Fallback = c
 		in.FallbackDenials = w.check(*c)
@@ -252,8 +255,10 @@ func (w *worker) input(sit situation) Input {
 
 // denials asks the policy. While the very digest runs, one answer is enough:
 // nothing would be stopped for another.
-func (w *worker) denials(d Desired, inst *runtime.Instance) []policy.Denial {
-	runs := inst != nil && inst.State == runtime.StateRunning && inst.Labels[runtime.LabelDigest] == d.Digest
+func (w *worker) denials(d Desired, of ...*runtime.Instance) []policy.Denial {
+	runs := slices.ContainsFunc(of, func(inst *runtime.Instance) bool {
+		return inst != nil && inst.State == runtime.StateRunning && inst.Labels[runtime.LabelDigest] == d.Digest
+	})
 	if p := w.s.policy.Load(); !runs || w.denied.digest != d.Digest || w.denied.of != p {
 		w.denied = verdict{d.Digest, p, w.check(d)}
 	}
