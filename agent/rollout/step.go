@@ -229,13 +229,14 @@ func (t *turn) late() bool {
 	return lane < 0 || t.in.down(t.in.Self)
 }
 
-// failed signs that this node did not make it in time.
+// failed signs that this node was not ready in time. One that is ready and waits
+// for min_ready, or bakes, is not late.
 func (t *turn) failed() {
 	p := &t.in.Newest
 	if t.g.Vetoed || t.s.IsDone(t.g) || t.s.Current.Version != t.g || p.Deadline <= 0 || t.late() {
 		return
 	}
-	if t.in.Here.Tried >= p.Deadline {
+	if h := t.in.Here; h.Tried >= p.Deadline && !(h.Ready && h.Digest == t.to.Digest) {
 		t.s.Failed = p.Version
 		if !t.in.on(ruleFree) {
 			t.s.Slot = nil
