@@ -160,3 +160,32 @@ func TestStopsAtOnce(t *testing.T) {
 	}
 	eventually(t, "all goroutines end", func() bool { return goruntime.NumGoroutine() <= before })
 }
+
+// A machine that boots before its network is up has nothing to announce yet: a
+// node announced at 127.0.0.1 would be looked for there for ever.
+func TestFirstIP(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		addrs  []string
+		v4only bool
+		want   string
+	}{
+		{"no network yet", []string{"127.0.0.1/8", "::1/128"}, false, ""},
+		{"only what one link knows", []string{"127.0.0.1/8", "fe80::1/64"}, false, ""},
+		{"an address", []string{"127.0.0.1/8", "10.0.0.7/24", "fd00::7/64"}, false, "10.0.0.7"},
+		{"IPv6 only", []string{"::1/128", "fd00::7/64"}, false, "fd00::7"},
+		{"listening on IPv4 only", []string{"::1/128", "fd00::7/64", "10.0.0.7/24"}, true, "10.0.0.7"},
+	} {
+		var addrs []net.Addr
+		for _, a := range c.addrs {
+			ip, n, err := net.ParseCIDR(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs = append(addrs, &net.IPNet{IP: ip, Mask: n.Mask})
+		}
+		if got := firstIP(addrs, c.v4only); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}

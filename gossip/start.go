@@ -163,10 +163,6 @@ func (r *Ring) routeIP(ctx context.Context, bind string) string {
 		}
 	}
 	v4only := net.ParseIP(bind).To4() != nil
-	usable := func(ip net.IP) bool {
-		return ip != nil && (ip.IsGlobalUnicast() || (ip.IsLoopback() && len(seeds) > 0)) &&
-			(!v4only || ip.To4() != nil)
-	}
 	for _, t := range append(seeds, far...) {
 		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "udp", t)
 		if err != nil {
@@ -174,13 +170,20 @@ func (r *Ring) routeIP(ctx context.Context, bind string) string {
 		}
 		a, _ := c.LocalAddr().(*net.UDPAddr)
 		_ = c.Close()
-		if a != nil && usable(a.IP) {
+		// A seed on this very machine is reached over loopback.
+		if a != nil && (a.IP.IsGlobalUnicast() || a.IP.IsLoopback()) && (!v4only || a.IP.To4() != nil) {
 			return a.IP.String()
 		}
 	}
 	addrs, _ := net.InterfaceAddrs()
+	return firstIP(addrs, v4only)
+}
+
+// firstIP returns the first address that others may reach; loopback is none,
+// not even on a machine that has no other yet, as before its network is up.
+func firstIP(addrs []net.Addr, v4only bool) string {
 	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && usable(n.IP) {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && (!v4only || n.IP.To4() != nil) {
 			return n.IP.String()
 		}
 	}
