@@ -120,16 +120,7 @@ type Agent struct {
 // lock, reads keys, opens the store and binds the ports. All that is wrong with
 // the node's own files is reported at once.
 func New(c Config) (_ *Agent, err error) {
-	a := &Agent{
-		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log,
-		file: c.Config.Files[0], service: c.Service, manager: manager{notify: c.Service.Notify, log: c.Log},
-		reload: reloading{cfg: c.Config.Config, own: c.Config.Node}, reloaded: c.Reloaded,
-		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1), moved: make(chan struct{}, 1),
-	}
-	a.eventCount = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "agentd_events_total", Help: "Events on this node since this agentd began, by type; see agentctl events.",
-	}, []string{"type"})
-	a.metrics = a.registry()
+	a := blank(c)
 	defer func() {
 		if err != nil {
 			a.close()
@@ -141,8 +132,7 @@ func New(c Config) (_ *Agent, err error) {
 	if a.lock, err = supervise.Lock(a.cfg.Node.DataDir, a.cfg.Runtime.Address, a.cfg.Runtime.Namespace); err != nil {
 		return nil, err
 	}
-	a.events, err = events.Open(events.Config{Dir: filepath.Join(a.cfg.Node.DataDir, "events"), Node: a.cfg.Node.Name, Log: a.log})
-	if err != nil {
+	if err := a.openEvents(); err != nil {
 		return nil, err
 	}
 	if err := a.openKeys(); err != nil {
@@ -161,6 +151,26 @@ func New(c Config) (_ *Agent, err error) {
 		Socket: a.cfg.API.Socket, Group: a.cfg.API.Group, Backend: a, Log: a.log,
 	})
 	return a, a.api.Listen()
+}
+
+// blank is an agent that has opened nothing.
+func blank(c Config) *Agent {
+	a := &Agent{
+		cfg: c.Config.Config, version: c.Version, commit: c.Commit, log: c.Log,
+		file: c.Config.Files[0], service: c.Service, manager: manager{notify: c.Service.Notify, log: c.Log},
+		reload: reloading{cfg: c.Config.Config, own: c.Config.Node}, reloaded: c.Reloaded,
+		runtime: c.Runtime, started: time.Now(), wake: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+	}
+	a.eventCount = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "agentd_events_total", Help: "Events on this node since this agentd began, by type; see agentctl events.",
+	}, []string{"type"})
+	a.metrics = a.registry()
+	return a
+}
+
+func (a *Agent) openEvents() (err error) {
+	a.events, err = events.Open(events.Config{Dir: filepath.Join(a.cfg.Node.DataDir, "events"), Node: a.cfg.Node.Name, Log: a.log})
+	return err
 }
 
 // openKeys reads the ring key and the operators' keys.

@@ -7,7 +7,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -25,31 +27,54 @@ const greetTimeout = 2 * time.Second
 
 // openRing makes this node's identity and everything that speaks to others.
 func (a *Agent) openRing() (err error) {
-	dir := a.cfg.Node.DataDir
-	if a.identity, err = peer.LoadOrCreateIdentity(filepath.Join(dir, "node.key"), a.cfg.Node.Name); err != nil {
+	path := filepath.Join(a.cfg.Node.DataDir, "node.key")
+	_, err = os.Stat(path)
+	isNew := errors.Is(err, fs.ErrNotExist)
+	if a.identity, err = peer.LoadOrCreateIdentity(path, a.cfg.Node.Name); err != nil {
 		return err
 	}
-	count, rebooted, err := nextBoot(dir)
+	if err := a.openSelf(isNew, bootID()); err != nil {
+		return err
+	}
+	if a.authority, err = a.openAuthority(); err != nil {
+		return err
+	}
+	a.server, err = peer.NewServer(peer.ServerConfig{
+		Bind: a.cfg.Peer.Bind, Identity: a.identity, Authority: a.authority, Bindings: a.bindings,
+		Source: a.store, Book: a.book, Version: a.version, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.client, err = peer.NewClient(peer.ClientConfig{Identity: a.identity, Authority: a.authority, Bindings: a.bindings})
+	if err != nil {
+		return err
+	}
+	c := a.ringConfig()
+	c.Exchanger = a.client
+	a.ring, err = gossip.New(c)
+	return err
+}
+
+// openSelf reads what this node remembers of itself and of others. isNew says
+// that its key was made just now: a node that was here before and has lost what
+// it knew of its turns must not be mistaken for one that never had any.
+func (a *Agent) openSelf(isNew bool, machine string) (err error) {
+	dir := a.cfg.Node.DataDir
+	count, rebooted, err := nextBoot(dir, machine)
 	if err != nil {
 		a.note("this start could not be written down: %v", err)
 	}
 	// Only a machine that was off can have missed what its ring decided while
 	// nothing ran here.
 	a.fed.Store(!rebooted)
-	a.openTurns(count.Count == 1, rebooted)
-	authority, err := a.openAuthority()
-	if err != nil {
-		return err
-	}
-	a.authority = authority
+	a.openTurns(isNew, rebooted)
 	a.bindings, err = peer.OpenBindings(peer.BindingsConfig{
 		Path: filepath.Join(dir, "bindings"), Self: a.identity, Log: a.log,
 	})
 	if err != nil {
 		return err
 	}
-	peers := readPeers(dir)
-	a.hadPeers = len(peers) > 0
 	if a.forgotten, err = readForgotten(dir); err != nil {
 		return err
 	}
@@ -59,18 +84,15 @@ func (a *Agent) openRing() (err error) {
 			return a.bindings.Check(node, gossip.MakeNodeID(node, key)) == nil
 		},
 	})
-	a.server, err = peer.NewServer(peer.ServerConfig{
-		Bind: a.cfg.Peer.Bind, Identity: a.identity, Authority: authority, Bindings: a.bindings,
-		Source: a.store, Book: a.book, Version: a.version, Log: a.log,
-	})
-	if err != nil {
-		return err
-	}
-	a.client, err = peer.NewClient(peer.ClientConfig{Identity: a.identity, Authority: authority, Bindings: a.bindings})
-	if err != nil {
-		return err
-	}
-	a.ring, err = gossip.New(gossip.Config{
+	return nil
+}
+
+// ringConfig is what the ring is made of, but for whom it asks.
+func (a *Agent) ringConfig() gossip.Config {
+	dir := a.cfg.Node.DataDir
+	peers := readPeers(dir)
+	a.hadPeers = len(peers) > 0
+	return gossip.Config{
 		Name: a.cfg.Node.Name, ID: a.identity.ID, Label: a.ringKey.ID.String(), Keys: a.ringKey.Keys,
 		Bind: a.cfg.Ring.Bind, Advertise: a.cfg.Ring.Advertise,
 		// Without an address of its own it is the gossip address with this port.
@@ -81,10 +103,9 @@ func (a *Agent) openRing() (err error) {
 				a.log.Warn("known peers not saved", "err", err)
 			}
 		},
-		Source: a.store, Book: a.book, Exchanger: a.client, Log: a.log,
+		Source: a.store, Book: a.book, Log: a.log,
 		Admit: func(m gossip.Member) error { return a.bindings.CheckAt(m.Name, m.ID, m.PeerAddr) },
-	})
-	return err
+	}
 }
 
 func (a *Agent) openAuthority() (*peer.Authority, error) {

@@ -64,11 +64,18 @@ type boot struct {
 	Machine string `json:"machine"` // the kernel's boot id
 }
 
+// bootID is the kernel's name for the time since the machine was booted; "" when
+// it can't be read, which counts as a reboot.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
+}
+
 // nextBoot counts this start and reports whether the machine itself was booted
 // since the last one. A first start is no reboot: there is nothing old to start.
 // A count that could not be written down is an error, and good for this start
 // all the same: peers that remember a larger one are gone beyond.
-func nextBoot(dir string) (b boot, rebooted bool, err error) {
+func nextBoot(dir, machine string) (b boot, rebooted bool, err error) {
 	path := filepath.Join(dir, bootFile)
 	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -80,8 +87,7 @@ func nextBoot(dir string) (b boot, rebooted bool, err error) {
 		// so that peers do not take this node's word for an older one.
 		last.Count = 1 << 32
 	}
-	machine, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // absent: counts as rebooted
-	b = boot{Count: last.Count + 1, Machine: strings.TrimSpace(string(machine))}
+	b = boot{Count: last.Count + 1, Machine: machine}
 	raw, err = json.Marshal(b)
 	if err != nil {
 		return boot{}, false, err
