@@ -90,6 +90,7 @@ type Agent struct {
 	runtime   runtime.Runtime
 	super     *supervise.Supervisor
 	turns     turns // this node's part in rollouts
+	outcomes  outcomes
 	api       *api.Server
 
 	metrics    *prometheus.Registry

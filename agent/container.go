@@ -90,6 +90,9 @@ func containerProblem(err error) error {
 
 // Restart stops a daemon's container and has it started again.
 func (a *Agent) Restart(ctx context.Context, name string) error {
+	if a.takeNewest(name) {
+		return nil // update.strategy is on-delete: it goes on to the newest revision
+	}
 	if _, err := a.report(name); err != nil {
 		return err
 	}

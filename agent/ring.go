@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/gossip/peer"
 	"github.com/agentd/agentd/spec/record"
@@ -249,7 +250,7 @@ func (a *Agent) applyForgets() {
 // forget drops what is known of a node, unless another machine has the name now.
 func (a *Agent) forget(f record.Forget) {
 	id, bound := a.bindings.Lookup(f.Node)
-	if f.ID != "" && bound && id.String() != f.ID {
+	if f.ID != "" && bound && id.String() != f.ID && a.turns.idOf(f.Node).String() != f.ID {
 		return
 	}
 	if bound {
@@ -264,6 +265,7 @@ func (a *Agent) snapshot() view {
 	v := view{
 		ring: a.cfg.Ring.Name, self: a.cfg.Node.Name, left: a.left.Load(), root: a.store.Root().String(),
 		now: time.Now(), members: a.ring.Members(), said: map[string]statement{},
+		ids: map[string]rollout.NodeID{}, revisions: map[revisionKey]int{},
 	}
 	for _, s := range a.book.All() {
 		said, err := decodeStatement(s.Body)
@@ -271,11 +273,18 @@ func (a *Agent) snapshot() view {
 			continue // a node that talks nonsense is shown as one that said nothing
 		}
 		v.said[s.Node] = said
+		v.ids[s.Node] = record.NodeID(gossip.MakeNodeID(s.Node, s.Key))
 	}
+	v.plans, v.steer = a.turns.known(), a.steering()
 	a.mu.Lock()
 	v.daemons = slices.Clone(a.view)
 	notes := slices.Clone(a.notes)
 	a.mu.Unlock()
+	for _, d := range v.daemons {
+		if fb, ok := fallbackOf(d, a.store); ok {
+			v.revisions[revisionKey{d.name, fb.version.Digest}] = fb.revision
+		}
+	}
 	slices.SortFunc(v.daemons, func(x, y daemonView) int { return strings.Compare(x.name, y.name) })
 	v.notes = slices.Concat(notes, a.reloadNotes(), a.store.Problems(), a.ring.Notes())
 	if a.store.Trust().Empty() {

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +51,7 @@ func (a *Agent) openTurns(isNew, rebooted bool) {
 		a.note("rollout state: %v", err)
 	}
 	a.turns.open(k)
+	a.outcomes.open(a.cfg.Node.DataDir)
 	if rebooted {
 		for _, name := range k.Names() {
 			if s := k.State(name); s.Slot != nil {
@@ -157,6 +160,7 @@ func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.
 	for name := range inputs {
 		before[name] = a.turns.keeper.State(name)
 	}
+	a.noteEnds(inputs, before)
 	decisions := a.turns.keeper.Advance(inputs)
 	for _, d := range all {
 		if d.taken == nil {
@@ -175,6 +179,22 @@ func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.
 	}
 	a.turns.remember(inputs, decisions, scene.peers.names)
 	return wants, again
+}
+
+// noteEnds keeps how rollouts ended for which a newer record came.
+func (a *Agent) noteEnds(inputs map[string]rollout.Input, before map[string]rollout.State) {
+	plans := a.turns.known()
+	for name, in := range inputs {
+		was, ok := plans[name]
+		if !ok || was.Version == in.Newest.Version {
+			continue
+		}
+		if e, ok := endOf(was, in, before[name]); ok {
+			if err := a.outcomes.note(name, e); err != nil {
+				a.log.Warn("outcome of a rollout not kept", "daemon", name, "err", err)
+			}
+		}
+	}
 }
 
 // remember keeps what was decided, for whoever asks.
@@ -263,44 +283,6 @@ func due(in rollout.Input, d rollout.Decision) time.Duration {
 	return next
 }
 
-// here is what this node's supervisor says of a daemon.
-func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
-	h := rollout.Here{Placed: true}
-	if ok, _ := v.spec.Selects(s.self.node); !ok || s.self.draining {
-		h.Placed = false
-	}
-	for _, t := range v.spec.Untolerated(s.self.node.Taints) {
-		switch t.Effect {
-		case spec.NoExecute:
-			h.Placed = false
-		case spec.NoSchedule:
-			h.Closed = fmt.Sprintf("taint %s keeps this node from taking anything new", t)
-		}
-	}
-	if s.self.cordoned {
-		h.Closed = "this node is cordoned; agentctl uncordon " + s.self.node.Name
-	}
-	state := a.turns.keeper.State(v.name)
-	a.turns.mu.Lock()
-	told, held := a.turns.told[v.name], a.turns.boot[v.name]
-	a.turns.mu.Unlock()
-	h.Told = told == v.version && !told.IsZero()
-	h.Rebooted = state.Slot != nil && *state.Slot == held
-	r, ok := s.reports[v.name]
-	if !ok {
-		h.Alive, h.Known = a.super.Present(v.name)
-		return h
-	}
-	h.Known, h.Alive, h.Digest, h.Ready = r.Looked, r.Alive, r.Digest, r.Ready
-	if !r.ReadySince.IsZero() {
-		h.ReadyFor = now.Sub(r.ReadySince)
-	}
-	if !r.TryingSince.IsZero() && r.Wanted == state.Current.Digest {
-		h.Tried = max(now.Sub(r.TryingSince), 1)
-	}
-	return h
-}
-
 // turned finds what is worth telling between two states. Pure.
 func turned(daemon string, was rollout.State, d rollout.Decision, revision int, names map[rollout.NodeID]string) []api.Event {
 	s := d.State
@@ -328,54 +310,6 @@ func turned(daemon string, was rollout.State, d rollout.Decision, revision int, 
 		add("lends its turn to %s", name)
 	}
 	return out
-}
-
-// scene is what all daemons' inputs have in common.
-type scene struct {
-	self    self
-	reports map[string]supervise.Report
-	peers   peers
-	steer   steering
-}
-
-func (a *Agent) scene() scene {
-	a.mu.Lock()
-	s := scene{self: a.self, reports: map[string]supervise.Report{}}
-	a.mu.Unlock()
-	for _, r := range a.super.Reports() {
-		s.reports[r.Name] = r
-	}
-	a.hear()
-	s.peers = a.turns.heard.peers(a.ring.Members())
-	s.peers.names[a.turns.keeper.ID()] = a.cfg.Node.Name
-	s.steer = a.steering()
-	return s
-}
-
-// hear takes over what others said, and reports whether it can matter here.
-func (a *Agent) hear() bool {
-	return a.turns.heard.listen(a.book.All(), a.turns.keeper.ID(), a.cfg.Node.Name)
-}
-
-// steering reads the control records again when any record changed.
-func (a *Agent) steering() steering {
-	root := a.store.Root()
-	t := &a.turns
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.steered || t.steerRoot != root {
-		t.steer, t.steerRoot, t.steered = steer(a.store.List(record.KindControl)), root, true
-	}
-	return t.steer
-}
-
-// input is what a daemon's rollout gets of the scene.
-func (s scene) input(v daemonView) rollout.Input {
-	return rollout.Input{
-		Peers: s.peers.states[v.name], Down: s.peers.down, Names: s.peers.names,
-		Words:  s.steer.words(v.name, v.version, s.peers),
-		Paused: s.steer.paused(v.name), Forgiven: s.steer.forgiven(v.name, v.version),
-	}
 }
 
 // moving reports whether this node's own part in a rollout is not over, so that
@@ -406,6 +340,25 @@ func (t *turns) say(r supervise.Report) (short bool, waits string, on []string) 
 	return short, string(w.Code), nodeNames(w.On[:min(len(w.On), maxReasons)], t.names)
 }
 
+// known returns the rollouts that this node follows.
+func (t *turns) known() map[string]rollout.Plan {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.plans)
+}
+
+// idOf returns the id that a node has in lanes, as far as it said.
+func (t *turns) idOf(node string) rollout.NodeID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, name := range t.names {
+		if name == node {
+			return id
+		}
+	}
+	return rollout.NodeID{}
+}
+
 // tellHere notes that an operator wants the newest revision here, see
 // update.strategy on-delete. It reports whether that changes anything.
 func (t *turns) tellHere(daemon string) bool {
@@ -416,6 +369,10 @@ func (t *turns) tellHere(daemon string) bool {
 	}
 	t.told[daemon] = t.plans[daemon].Version
 	return true
+}
+
+func joinNames(ids []rollout.NodeID, names map[rollout.NodeID]string) string {
+	return strings.Join(nodeNames(ids, names), ", ")
 }
 
 // nodeNames names nodes, those that nobody knows by the first digits of their ids.

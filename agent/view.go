@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/spec"
@@ -25,6 +26,11 @@ type view struct {
 	said    map[string]statement
 	daemons []daemonView // sorted by name, deleted ones included
 	notes   []string
+
+	ids       map[string]rollout.NodeID // by node, of everybody who said anything: the id in the ring
+	plans     map[string]rollout.Plan   // by daemon, as this node follows them
+	steer     steering
+	revisions map[revisionKey]int // of records that rollouts go back to
 }
 
 // daemonView is one entry of the record set, understood.
@@ -136,7 +142,9 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 		}
 		if n.Ready {
 			out.Ready++
-			out.Available++
+			if row, _ := v.said[m.Name].row(d.name); !row.Short {
+				out.Available++
+			}
 		}
 		if v.said[m.Name].Trouble != "" {
 			continue // nothing moves there by itself
@@ -145,12 +153,20 @@ func (v view) daemon(d daemonView) api.DaemonStatus {
 		case api.StateWaiting, api.StatePulling, api.StateStarting, api.StateStopping:
 			moving = append(moving, n.Node)
 		case api.StateRunning:
-			if d.spec.Job() && !n.Ready {
-				moving = append(moving, n.Node) // towards its end
+			row, _ := v.said[m.Name].row(d.name)
+			if d.spec.Job() && !n.Ready || row.Short {
+				moving = append(moving, n.Node) // towards its end, or through min_ready
 			}
 		}
 	}
+	pr := v.progress(d.name)
+	out.Paused = !d.deleted && (pr.paused != "" || pr.stopped())
 	out.State, out.Reason = judge(d, out, updated, moving, unread, failed)
+	if !d.deleted && d.conflict == "" && d.problem == "" && out.Desired > 0 {
+		if state, reason := v.judgeRollout(d, out, pr); state != "" {
+			out.State, out.Reason = state, reason
+		}
+	}
 	return out
 }
 
@@ -169,7 +185,7 @@ func judge(d daemonView, s api.DaemonStatus, updated map[string]bool, moving, un
 		return api.DaemonDegraded, d.problem
 	case s.Desired == 0:
 		return api.DaemonOK, nowhere(s)
-	case s.Ready == s.Desired && s.Updated == s.Desired:
+	case s.Available == s.Desired && s.Updated == s.Desired:
 		if d.varies {
 			return api.DaemonOK, "" // nodes may be meant to run different images
 		}
@@ -199,7 +215,7 @@ func (v view) nodes() api.Nodes {
 	for _, m := range v.members {
 		said := v.said[m.Name]
 		n := api.Node{
-			Name: m.Name, ID: m.ID.String(), State: string(m.State), Address: m.Addr, Version: m.Version,
+			Name: m.Name, ID: rollout.MakeID(record.NodeID(m.ID), said.Salt).String(), State: string(m.State), Address: m.Addr, Version: m.Version,
 			Labels: said.Labels, Taints: said.Taints, Cordoned: said.Cordoned, Draining: said.Draining, SpecDigest: short(said.Root), LastSeen: timePtr(m.LastSeen),
 		}
 		if n.Labels == nil {
@@ -249,6 +265,11 @@ func (v view) why(name, node string) (w api.Why, ok bool) {
 		}
 		for _, r := range reasons {
 			if r != "" && !slices.Contains(wn.Reasons, r) {
+				wn.Reasons = append(wn.Reasons, r)
+			}
+		}
+		for _, r := range v.chain(name, n.Node) {
+			if !slices.Contains(wn.Reasons, r) {
 				wn.Reasons = append(wn.Reasons, r)
 			}
 		}

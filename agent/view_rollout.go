@@ -1,0 +1,360 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/agentd/agentd/agent/rollout"
+	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/gossip"
+	"github.com/agentd/agentd/spec/record"
+)
+
+// progress is where a daemon's rollout stands, as this node knows it.
+type progress struct {
+	plan     rollout.Plan
+	known    bool // this node follows a record of the daemon
+	g        rollout.Version
+	states   map[rollout.NodeID]rollout.State
+	words    map[rollout.NodeID]uint64
+	failed   []rollout.NodeID // all that failed
+	forgiven map[rollout.NodeID]bool
+	paused   string // by an operator's word
+	finished bool
+}
+
+// progress gathers a daemon's rollout. Pure.
+func (v view) progress(daemon string) progress {
+	pr := progress{}
+	if pr.plan, pr.known = v.plans[daemon]; !pr.known {
+		return pr
+	}
+	p := v.peers()
+	pr.states = p.states[daemon]
+	pr.words = v.steer.words(daemon, pr.plan.Version, p)
+	pr.failed = rollout.Failures(pr.plan, pr.states)
+	pr.forgiven = v.steer.forgiven(daemon, pr.plan.Version)
+	pr.paused = v.steer.paused(daemon)
+	pr.g = rollout.Of(pr.plan.Version)
+	pr.g.Vetoed = pr.plan.Vetoed(len(pr.failed))
+	for _, s := range pr.states {
+		if s.Observed.Version == pr.plan.Version && s.Observed.Vetoed {
+			pr.g.Vetoed = true
+		}
+	}
+	pr.finished = rollout.Finished(pr.plan, pr.g.Vetoed, pr.states, pr.words)
+	return pr
+}
+
+// stopped reports whether failures stopped the rollout.
+func (pr progress) stopped() bool {
+	n := 0
+	for _, id := range pr.failed {
+		if !pr.forgiven[id] {
+			n++
+		}
+	}
+	return pr.known && !pr.g.Vetoed && n >= pr.plan.Threshold()
+}
+
+// peers is what the statements say of rollouts, this node's own among them.
+func (v view) peers() peers {
+	p := peers{
+		states: map[string]map[rollout.NodeID]rollout.State{}, down: map[rollout.NodeID]bool{},
+		left: map[rollout.NodeID]uint64{}, names: map[rollout.NodeID]string{}, alive: map[rollout.NodeID]bool{},
+	}
+	up := map[string]bool{}
+	for _, m := range v.members {
+		up[m.Name] = m.State == gossip.Alive || m.State == gossip.Suspect
+	}
+	for name, said := range v.said {
+		ring, ok := v.ids[name]
+		if !ok {
+			continue
+		}
+		id := rollout.MakeID(ring, said.Salt)
+		p.names[id] = name
+		switch {
+		case said.Left:
+			p.left[id] = leftWord
+		case up[name]:
+			p.alive[id], p.alive[ring] = true, true
+		default:
+			p.down[id] = true
+		}
+		for daemon, s := range said.Turns {
+			if p.states[daemon] == nil {
+				p.states[daemon] = map[rollout.NodeID]rollout.State{}
+			}
+			p.states[daemon][id] = s
+		}
+	}
+	return p
+}
+
+// rollout answers GET /v1/rollouts/{name}.
+func (v view) rollout(d daemonView) api.Rollout {
+	status, pr := v.daemon(d), v.progress(d.name)
+	out := api.Rollout{
+		Schema: api.Schema, Daemon: d.name, Generation: d.generation, Record: d.version.Digest.String(), Revision: d.revision,
+		State: status.State, Reason: status.Reason, Strategy: d.spec.Update.Strategy, First: d.rollout.First,
+		MaxUnavailable: d.rollout.K, Paused: status.Paused, PausedReason: pr.paused, RolledBack: pr.g.Vetoed, Finished: pr.finished,
+		FallbackGeneration: d.rollout.Fallback.Generation, FallbackRevision: v.revisionOf(d.name, d.rollout.Fallback),
+		Failures: []string{}, Forgiven: []string{}, Threshold: pr.plan.Threshold(), Lanes: len(pr.plan.Lanes), Nodes: []api.RolloutNode{},
+	}
+	out.Finished = out.Finished && pr.known && pr.plan.Version == d.version
+	names := v.peers().names
+	out.Failures = append(out.Failures, nodeNames(pr.failed, names)...)
+	for _, id := range pr.failed {
+		if pr.forgiven[id] {
+			out.Forgiven = append(out.Forgiven, nodeNames([]rollout.NodeID{id}, names)...)
+		}
+	}
+	if pr.paused == "" && pr.stopped() {
+		out.PausedReason = "stopped because of " + strings.Join(out.Failures, ", ")
+	}
+	for _, id := range pr.plan.Order() {
+		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, status, id, names))
+	}
+	for _, id := range v.lateOnes(d, pr) {
+		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, status, id, names))
+	}
+	for _, n := range out.Nodes {
+		if n.State == api.TurnSkipped {
+			continue
+		}
+		out.Total++
+		switch n.State {
+		case api.TurnDone:
+			out.Done++
+		case api.TurnUpdating, api.TurnFailed:
+			out.Updating++
+		}
+	}
+	return out
+}
+
+// lateOnes are the nodes that the daemon is meant for and that are in no lane.
+func (v view) lateOnes(d daemonView, pr progress) []rollout.NodeID {
+	var out []rollout.NodeID
+	for _, m := range v.members {
+		said := v.said[m.Name]
+		ring, ok := v.ids[m.Name]
+		if !ok || m.State == gossip.Left || said.Left {
+			continue
+		}
+		id := rollout.MakeID(ring, said.Salt)
+		if slices.ContainsFunc(pr.plan.Lanes, func(l []rollout.NodeID) bool { return slices.Contains(l, id) }) {
+			continue
+		}
+		if n, listed := v.node(d, m); listed && n.Placed {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// rolloutNode is one node's part.
+func (v view) rolloutNode(d daemonView, pr progress, status api.DaemonStatus, id rollout.NodeID, names map[rollout.NodeID]string) api.RolloutNode {
+	n := api.RolloutNode{
+		Node: cmp.Or(names[id], id.String()[:8]), ID: id.String(), Canary: slices.Contains(pr.plan.Canaries, id), WaitsFor: []string{},
+	}
+	for i, lane := range pr.plan.Lanes {
+		if j := slices.Index(lane, id); j >= 0 {
+			n.Lane, n.Place = i+1, j+1
+		}
+	}
+	if i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == n.Node }); i >= 0 {
+		n.Member = string(v.members[i].State)
+	}
+	if i := slices.IndexFunc(status.Nodes, func(r api.NodeDaemon) bool { return r.Node == n.Node }); i >= 0 {
+		r := status.Nodes[i]
+		n.Reason, n.Ready, n.Phase, n.Revision, n.Since = r.Reason, r.Ready, r.State, r.Revision, r.Since
+	}
+	row, _ := v.said[n.Node].row(d.name)
+	n.Pulled, n.PullTotal = row.Pulled, row.PullTotal
+	s, known := pr.states[id]
+	n.Failed = known && s.Failed == pr.plan.Version && !s.Failed.IsZero()
+	if known && s.Lent != nil {
+		n.LentTo = nodeNames([]rollout.NodeID{s.Lent.To}, names)[0]
+	}
+	n.Word = v.wordOf(d.name, pr, id)
+	switch {
+	case n.Word != "" && n.Lane > 0 && !(known && s.IsDone(pr.g)):
+		n.State = api.TurnSkipped
+	case !known || s.Observed.Compare(pr.g) < 0:
+		n.State = api.TurnUnknown
+	case s.IsDone(pr.g) && s.Slot == nil:
+		n.State = api.TurnDone
+	case s.Slot != nil && n.Failed:
+		n.State = api.TurnFailed
+	case s.Slot != nil, row.Waits == "":
+		n.State = api.TurnUpdating
+	case n.Lane == 0:
+		n.State = api.TurnLate
+	default:
+		n.State = api.TurnWaiting
+	}
+	if row.WaitsFor != nil && n.State != api.TurnDone {
+		n.WaitsFor = row.WaitsFor
+	}
+	return n
+}
+
+// wordOf names the kind of the word that calls a node down.
+func (v view) wordOf(daemon string, pr progress, id rollout.NodeID) string {
+	switch {
+	case pr.words[id] == 0:
+		return ""
+	case pr.words[id] == leftWord:
+		return api.WordLeft
+	}
+	for _, sk := range v.steer.skips[daemon] {
+		if sk.ID == id {
+			return api.WordSkipped
+		}
+	}
+	return api.WordForgotten
+}
+
+// revisionOf is the revision of a record that is held here; 0 when it is not.
+func (v view) revisionOf(daemon string, version record.Version) int {
+	return v.revisions[revisionKey{daemon, version.Digest}]
+}
+
+type revisionKey struct {
+	daemon string
+	digest record.Digest
+}
+
+// judgeRollout names the state of a daemon that is on its way to a record, or
+// back from one; "" when the rollout has nothing to say.
+func (v view) judgeRollout(d daemonView, s api.DaemonStatus, pr progress) (state, reason string) {
+	if !pr.known {
+		return "", ""
+	}
+	names := v.peers().names
+	who := joinNames(pr.failed, names)
+	back := fmt.Sprintf("revision %d", v.revisionOf(d.name, d.rollout.Fallback))
+	var moving, waiting, stuck []api.NodeDaemon
+	behind := 0
+	for _, n := range s.Nodes {
+		if !n.Placed || n.State == api.StateUnknown {
+			continue
+		}
+		row, _ := v.said[n.Node].row(d.name)
+		st := pr.states[v.rolloutID(n.Node)]
+		if !st.IsDone(pr.g) {
+			behind++
+		}
+		switch {
+		case row.Waits == "":
+			if st.Slot != nil || !st.IsDone(pr.g) {
+				moving = append(moving, n)
+			}
+		case v.isStuck(row):
+			stuck = append(stuck, n)
+		default:
+			waiting = append(waiting, n)
+		}
+	}
+	told := len(stuck)+len(waiting) > 0
+	for _, n := range slices.Concat(stuck, waiting) {
+		row, _ := v.said[n.Node].row(d.name)
+		told = told && row.Waits == string(rollout.WaitTold)
+	}
+	switch {
+	case pr.g.Vetoed && behind == 0:
+		return api.DaemonRolledBack, fmt.Sprintf("%s failed with revision %d; back at %s", who, d.revision, back)
+	case pr.g.Vetoed && len(moving)+len(waiting) > 0:
+		return api.DaemonRolling, fmt.Sprintf("%s failed with revision %d; going back to %s", who, d.revision, back)
+	case pr.paused != "" && behind > 0:
+		return api.DaemonPaused, pr.paused
+	case pr.stopped() && behind > 0:
+		return api.DaemonPaused, fmt.Sprintf("%s failed with revision %d; agentctl rollout resume %s goes on, agentctl rollout undo %s goes back", who, d.revision, d.name, d.name)
+	case len(moving) > 0:
+		return "", "" // as the nodes' own states say
+	case told:
+		return api.DaemonOK, fmt.Sprintf("%d of %d wait for agentctl restart %s there; update.strategy is on-delete", len(stuck)+len(waiting), s.Desired, d.name)
+	case len(stuck) > 0:
+		return api.DaemonDegraded, quote(stuck)
+	case len(waiting) > 0:
+		return api.DaemonRolling, quote(waiting)
+	}
+	return "", ""
+}
+
+func (v view) rolloutID(node string) rollout.NodeID {
+	return rollout.MakeID(v.ids[node], v.said[node].Salt)
+}
+
+// isStuck reports whether what a node waits for will not come by itself.
+func (v view) isStuck(row statementDaemon) bool {
+	switch rollout.Code(row.Waits) {
+	case rollout.WaitDeath, rollout.WaitClosed, rollout.WaitFallback, rollout.WaitDisk, rollout.WaitHeld, rollout.WaitTold, rollout.WaitFailures, rollout.WaitPaused:
+		return true
+	case rollout.WaitLate:
+		if len(row.WaitsFor) == 0 {
+			return true
+		}
+	}
+	for _, name := range row.WaitsFor {
+		if i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == name }); i < 0 || v.members[i].State == gossip.Failed {
+			return true
+		}
+	}
+	return false
+}
+
+// quote words the first of the nodes and counts the rest.
+func quote(nodes []api.NodeDaemon) string {
+	text := nodes[0].Node + " " + nodes[0].State
+	if nodes[0].Reason != "" {
+		text += ": " + nodes[0].Reason
+	}
+	if len(nodes) > 1 {
+		text += fmt.Sprintf(" (and %d more)", len(nodes)-1)
+	}
+	return text
+}
+
+// chain follows whom a node waits for to the root: what each of them does.
+func (v view) chain(daemon, node string) []string {
+	var out []string
+	seen := map[string]bool{node: true}
+	for range 8 {
+		row, _ := v.said[node].row(daemon)
+		next := ""
+		for _, n := range row.WaitsFor {
+			if !seen[n] {
+				next = n
+				break
+			}
+		}
+		if next == "" {
+			return out
+		}
+		seen[next] = true
+		out = append(out, v.standing(daemon, next))
+		node = next
+	}
+	return out
+}
+
+// standing says in a line where a node is with a daemon.
+func (v view) standing(daemon, node string) string {
+	i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == node })
+	if i < 0 {
+		return node + " is not known here"
+	}
+	row, _ := v.said[node].row(daemon)
+	if m := v.members[i]; m.State == gossip.Failed {
+		return fmt.Sprintf("%s is not reachable for %s", node, age(v.now.Sub(m.Since)))
+	}
+	if row.Reason == "" {
+		return node + ": " + cmp.Or(row.State, "nothing known")
+	}
+	return fmt.Sprintf("%s: %s, %s", node, row.State, row.Reason)
+}
