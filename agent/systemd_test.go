@@ -48,7 +48,9 @@ func TestSentence(t *testing.T) {
 		{func(s *standing) { s.alone, s.alive = true, 1 }, "node web-1 of ring prod: 5 of 5 daemons ready; no other node is reached"},
 		{func(s *standing) { s.waiting = true }, "node web-1 of ring prod: asks the ring for news before it starts anything; 3 nodes alive"},
 		{func(s *standing) { s.left = true }, "node web-1 left ring prod; agentctl join takes it back"},
-		{func(s *standing) { s.trouble, s.notes = "containerd is away", []string{"[ring] bind changed: takes a restart"} },
+		{func(s *standing) {
+			s.trouble, s.notes = "containerd is away", []string{"[ring] bind changed: takes a restart"}
+		},
 			"node web-1 of ring prod: 5 of 5 daemons ready; 3 nodes alive; containerd is away; [ring] bind changed: takes a restart"},
 	} {
 		s := well
