@@ -1,0 +1,78 @@
+package rollout
+
+// first is the daemon's first generation: digest a, k nodes down at most.
+func first(k int) op { return op{on: -1, digest: 'a', k: k} }
+
+// then is a change to digest by whoever sees operation on as the newest.
+func then(on int, digest byte, k int, with ...func(*op)) op {
+	o := op{on: on, digest: digest, k: k}
+	for _, f := range with {
+		f(&o)
+	}
+	return o
+}
+
+func unseen(machines ...int) func(*op)   { return func(o *op) { o.unseen = mask(machines) } }
+func dropped(machines ...int) func(*op)  { return func(o *op) { o.drop = mask(machines) } }
+func canary(machines ...int) func(*op)   { return func(o *op) { o.canaries = mask(machines) } }
+func matching(machines ...int) func(*op) { return func(o *op) { o.match = mask(machines) } }
+func by(machines ...int) func(*op)       { return func(o *op) { o.by = mask(machines) } }
+func after(ops ...int) func(*op)         { return func(o *op) { o.after = mask(ops) } }
+func loses(o *op)                        { o.low = true }
+func rollsBack(o *op)                    { o.rollback = true }
+func onDelete(o *op)                     { o.strategy = OnDelete }
+func atOnce(o *op)                       { o.strategy = AllAtOnce }
+func failures(n int) func(*op)           { return func(o *op) { o.failures = n } }
+
+func remove(on int) op        { return op{kind: opDelete, on: on} }
+func pause(on int) op         { return op{kind: opPause, on: on} }
+func resume(on, after int) op { return op{kind: opResume, on: on, after: 1 << after} }
+func skip(on, node int) op    { return op{kind: opSkip, on: on, node: node} }
+
+func mask(list []int) (m uint8) {
+	for _, i := range list {
+		m |= 1 << i
+	}
+	return m
+}
+
+func configs() []config {
+	return []config{
+		{name: "first", nodes: 2, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1}},
+		{name: "one", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}},
+		{name: "crash", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1, reboot: 1}},
+		{name: "supersede", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}},
+		{name: "bad then good", nodes: 3, settled: true, bad: "b", ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}},
+		{name: "same digest", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'b', 1)}},
+		{name: "back to a", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'a', 1)}},
+		{name: "lanes merge", nodes: 3, settled: true, ops: []op{first(2), then(0, 'b', 2), then(1, 'c', 1)}},
+		{name: "newcomer", nodes: 3, settled: true, ops: []op{{on: -1, digest: 'a', k: 2, match: 3}, then(0, 'b', 2, matching(0, 1)), then(1, 'c', 2)}},
+		{name: "skip", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), skip(1, 0)}},
+		{name: "skip and supersede", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), skip(1, 0), then(1, 'c', 1)}},
+		{name: "drop", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1, dropped(0))}},
+		{name: "late", nodes: 3, settled: true, ops: []op{{on: -1, digest: 'a', k: 1, match: 3}, then(0, 'b', 1, unseen(2))}},
+		{name: "late of old lane", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1, unseen(2), dropped(2))}},
+		{name: "late and supersede", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1, dropped(2)), then(1, 'c', 1)}},
+		{name: "loss", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1, loss: 1}},
+		{name: "fork", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(0, 'c', 1)}},
+		{name: "fork settled", nodes: 2, settled: true, settles: true, ops: []op{first(1), then(0, 'b', 1), then(0, 'c', 1), then(2, 'd', 1)}},
+		{name: "canary", nodes: 3, settled: true, ops: []op{first(2), then(0, 'b', 2, canary(2))}},
+		{name: "pause", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), pause(1), resume(1, 2)}},
+		{name: "fails", nodes: 3, settled: true, bad: "b", deadline: true, ops: []op{first(2), then(0, 'b', 2), resume(1, 1)}},
+		{name: "rolls back", nodes: 3, settled: true, bad: "b", deadline: true, ops: []op{first(2), then(0, 'b', 2, rollsBack)}},
+		{name: "slow rolls back", nodes: 3, settled: true, slow: true, deadline: true, ops: []op{first(1), then(0, 'b', 1, rollsBack)}},
+		{name: "rolls back, supersede", nodes: 3, settled: true, slow: true, deadline: true, ops: []op{first(1), then(0, 'b', 1, rollsBack), then(1, 'c', 1, rollsBack)}},
+		{name: "no image", nodes: 3, settled: true, noImage: "b", deadline: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}},
+		{name: "on delete", nodes: 2, settled: true, tell: true, ops: []op{first(1), then(0, 'b', 1, onDelete)}},
+		{name: "at once", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 3, atOnce)}},
+		{name: "delete", nodes: 2, settled: true, ops: []op{first(1), then(0, 'b', 1), remove(1), then(2, 'c', 1)}},
+		{name: "relabel", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{relabel: 2}},
+		{name: "relabel crash", nodes: 2, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{relabel: 2, crash: 1}},
+		{name: "cordon", nodes: 2, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{cordon: 1, exit: 1}},
+		{name: "exit", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{exit: 2}},
+		{name: "full disk", nodes: 3, settled: true, fullDisk: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1}},
+		{name: "unknown", nodes: 3, settled: true, unknown: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1}},
+		{name: "any order", nodes: 3, settled: true, older: true, ops: []op{first(1), then(0, 'b', 1)}},
+		{name: "four", nodes: 4, settled: true, ops: []op{first(2), then(0, 'b', 2)}},
+	}
+}

@@ -1,0 +1,596 @@
+package rollout
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agentd/agentd/spec/record"
+)
+
+// event is one thing that happens to machine n.
+type event struct {
+	kind evKind
+	n, x uint8
+	y    uint8
+}
+
+type evKind uint8
+
+const (
+	evStep      evKind = iota // x: how it ends; y: who is not reached
+	evStatement               // x: whose; y: which
+	evRecord                  // x: which
+	evHear                    // x: which operation
+	evReady
+	evTried
+	evExit
+	evCrash
+	evReboot
+	evLoss
+	evStart
+	evLook
+	evRelabel
+	evCordon
+	evTold
+	evOp // x: which operation
+)
+
+// How a step ends.
+const (
+	stepDone       uint8 = iota
+	stepFails            // the disk is full
+	stepDiesBefore       // the agent is killed while it writes, nothing is written
+	stepDiesAfter        // the agent is killed after it wrote, before it acts
+)
+
+// explorer holds what is the same in all worlds of one configuration.
+type explorer struct {
+	cfg      *config
+	states   []State
+	stateOf  map[flatState]uint16
+	records  []*signedRecord
+	recordOf map[string]int
+	entries  map[uint64]record.Entry
+	winners  map[uint64]winner
+	steps    map[view]*outcome
+	bounds   map[uint64]int
+	wordOf   map[uint16]uint16
+	undoes   map[[3]int]string
+	bad      string // what the last move violated
+}
+
+type winner struct {
+	r        int
+	conflict string
+}
+
+func newExplorer(cfg *config) *explorer {
+	x := &explorer{cfg: cfg, stateOf: map[flatState]uint16{}, recordOf: map[string]int{}, entries: map[uint64]record.Entry{},
+		winners: map[uint64]winner{}, steps: map[view]*outcome{}, bounds: map[uint64]int{},
+		wordOf: map[uint16]uint16{}, undoes: map[[3]int]string{}}
+	x.intern(State{}) // 0
+	return x
+}
+
+// flatState is a State that is a map's key.
+type flatState struct {
+	s          State
+	slot       Slot
+	lent       Loan
+	held, lend bool
+}
+
+func (x *explorer) intern(s State) uint16 {
+	f := flatState{s: s}
+	if s.Slot != nil {
+		f.slot, f.held = *s.Slot, true
+	}
+	if s.Lent != nil {
+		f.lent, f.lend = *s.Lent, true
+	}
+	f.s.Slot, f.s.Lent = nil, nil
+	if i, ok := x.stateOf[f]; ok {
+		return i
+	}
+	if len(x.states) == 1<<16 {
+		panic("model: too many states of one node")
+	}
+	x.states = append(x.states, s.clone())
+	x.stateOf[f] = uint16(len(x.states) - 1)
+	return uint16(len(x.states) - 1)
+}
+
+// view is all that a step of a node depends on.
+type view struct {
+	mem, disk, flags                   uint16
+	id, box, rec, forgiven, down, ends uint8
+	held, paused, placed               bool
+	words                              [maxIDs]uint8
+	peers                              [maxIDs]uint16
+}
+
+// outcome is what a step gives.
+type outcome struct {
+	mem, disk uint16
+	d         Decision
+	died      bool
+	bad       string
+}
+
+const stepFlags = looked | rebooted | cordoned | told | alive | ready | tried
+
+func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
+	m := &w.m[n]
+	v := view{mem: m.mem, disk: m.disk, flags: m.flags & stepFlags, id: m.id, box: m.box, rec: m.accepted, down: down, ends: ends}
+	r, conflict := x.newest(m.records)
+	if conflict == "" {
+		v.rec = uint8(r + 1)
+	}
+	v.held = conflict != ""
+	if v.rec == 0 {
+		return v, conflict
+	}
+	plan := &x.records[v.rec-1].plan
+	v.placed = x.placed(w, n, v.rec)
+	for i := range x.cfg.ops {
+		s := w.signed[i]
+		if m.heard&(1<<i) == 0 {
+			continue
+		}
+		about := x.records[s.on-1].plan.Version
+		switch x.cfg.ops[i].kind {
+		case opSkip:
+			if about.Generation >= plan.Version.Generation {
+				v.words[s.ids] = uint8(i + 1)
+			}
+		case opPause:
+			v.paused, v.forgiven = true, 0
+		case opResume:
+			if v.paused, v.forgiven = false, 0; about == plan.Version {
+				v.forgiven = s.ids
+			}
+		}
+	}
+	for id := range w.ids {
+		if id != m.id {
+			v.peers[id] = w.known(n, id)
+		}
+	}
+	return v, conflict
+}
+
+// placed reports whether the daemon is meant for machine n, by its labels.
+func (x *explorer) placed(w *world, n int, rec uint8) bool {
+	s := x.records[rec-1]
+	return !s.rec.Delete && x.matches(&x.cfg.ops[s.op], n) != w.m[n].is(relabelled)
+}
+
+func (x *explorer) words(w *world, n int, about record.Version) map[NodeID]uint64 {
+	v, _ := x.view(w, n, 0, 0)
+	out := map[NodeID]uint64{}
+	for id, word := range v.words {
+		if word > 0 {
+			out[idOf(uint8(id))] = uint64(word)
+		}
+	}
+	return out
+}
+
+func (x *explorer) gather(w *world, n int, down uint8) Input {
+	v, conflict := x.view(w, n, down, 0)
+	return x.input(v, conflict)
+}
+
+// input is what agentd would gather.
+func (x *explorer) input(v view, conflict string) Input {
+	in := Input{Peers: map[NodeID]State{}, Down: map[NodeID]bool{}, Words: map[NodeID]uint64{}, Forgiven: map[NodeID]bool{},
+		Names: map[NodeID]string{}, off: x.cfg.off}
+	if v.rec > 0 {
+		in.Newest = x.records[v.rec-1].plan
+		in.Newest.Held = conflict
+	}
+	if v.paused {
+		in.Paused = "paused by an operator"
+	}
+	for i := range uint8(maxIDs) {
+		id := idOf(i)
+		in.Names[id] = nodeName(id)
+		if v.peers[i] > 0 {
+			in.Peers[id] = x.states[v.peers[i]]
+		}
+		if v.down&(1<<i) != 0 {
+			in.Down[id] = true
+		}
+		if v.words[i] > 0 {
+			in.Words[id] = uint64(v.words[i])
+		}
+		if v.forgiven&(1<<i) != 0 {
+			in.Forgiven[id] = true
+		}
+	}
+	m := machine{flags: v.flags}
+	in.Here = Here{Known: m.is(looked), Placed: v.placed, Alive: m.is(alive), Ready: m.is(ready), Rebooted: m.is(rebooted), Told: m.is(told)}
+	if v.box > 0 {
+		in.Here.Digest = string(v.box)
+	}
+	if m.is(ready) {
+		in.Here.ReadyFor = time.Hour
+	}
+	if m.is(tried) {
+		in.Here.Tried = time.Hour
+	}
+	if m.is(cordoned) {
+		in.Here.Closed = "cordoned"
+	}
+	return in
+}
+
+// disk is a Saver in memory that fails or dies when it is told to.
+type disk struct {
+	states map[string]State
+	ends   uint8
+}
+
+var errFull = errors.New("disk full")
+
+type death struct{}
+
+func (d *disk) Save(_ Identity, states map[string]State) error {
+	switch d.ends {
+	case stepFails:
+		return errFull
+	case stepDiesBefore:
+		panic(death{})
+	}
+	d.states = map[string]State{}
+	for name, s := range states {
+		d.states[name] = s.clone()
+	}
+	if d.ends == stepDiesAfter {
+		panic(death{})
+	}
+	return nil
+}
+
+// step runs the real code, once for each view.
+func (x *explorer) step(v view, conflict string) *outcome {
+	if o, ok := x.steps[v]; ok {
+		return o
+	}
+	o := &outcome{}
+	d := &disk{states: map[string]State{daemonKey.Name: x.states[v.disk]}, ends: v.ends}
+	k := NewKeeper(Identity{Node: idOf(v.id)}, map[string]State{daemonKey.Name: x.states[v.mem-1]}, d)
+	func() {
+		defer func() {
+			if e := recover(); e != nil {
+				if _, ok := e.(death); !ok {
+					panic(e)
+				}
+				o.died = true
+			}
+		}()
+		o.d = k.Advance(map[string]Input{daemonKey.Name: x.input(v, conflict)})[daemonKey.Name]
+		o.mem = x.intern(k.State(daemonKey.Name)) + 1
+	}()
+	o.disk = x.intern(d.states[daemonKey.Name])
+	o.bad = x.undone(v.disk, o.disk)
+	x.steps[v] = o
+	return o
+}
+
+// word returns what a node with that state tells others.
+func (x *explorer) word(mem uint16) uint16 {
+	if w, ok := x.wordOf[mem]; ok {
+		return w
+	}
+	w := x.intern(x.states[mem-1].Word())
+	x.wordOf[mem] = w
+	return w
+}
+
+// undone tells which fact was true of a node and is not any more; the result is
+// kept for as long as no record is new.
+func (x *explorer) undone(was, is uint16) string {
+	key := [3]int{int(was), int(is), len(x.records)}
+	bad, ok := x.undoes[key]
+	if !ok {
+		bad = undone(x.states[was], x.states[is], x.records)
+		x.undoes[key] = bad
+	}
+	return bad
+}
+
+// undone tells which fact was true of a node and is not any more.
+func undone(was, is State, records []*signedRecord) string {
+	switch {
+	case is.Observed.Compare(was.Observed) < 0:
+		return fmt.Sprintf("observed went back from %s to %s", was.Observed, is.Observed)
+	case is.Done.Compare(was.Done) < 0:
+		return fmt.Sprintf("done went back from %s to %s", was.Done, is.Done)
+	}
+	for _, r := range records {
+		for _, g := range []Version{Of(r.plan.Version), {r.plan.Version, true}} {
+			if was.Past(g) && !is.Past(g) {
+				return fmt.Sprintf("it was past %s and is not any more", g)
+			}
+		}
+	}
+	return ""
+}
+
+// act is what the supervisor does about a decision.
+func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) {
+	m := &w.m[n]
+	if d.Delete || rec > 0 && !x.placed(w, n, rec) {
+		m.box, m.want = 0, 0
+		m.set(alive|ready|tried|taken, false)
+		return
+	}
+	var want uint8
+	if d.Run.Digest != "" {
+		want = d.Run.Digest[0]
+	}
+	if want != m.want {
+		m.set(tried, false)
+	}
+	m.want = want
+	switch {
+	case want == 0 || m.is(cordoned):
+	case m.box == want:
+		m.set(alive, true) // in place, if it was not
+	case strings.IndexByte(x.cfg.noImage, want) >= 0:
+		// It can't be prepared, so what runs goes on.
+	default:
+		x.replaced(m, d, rec, before)
+		m.set(taken, m.is(alive) && !x.records[rec-1].plan.First || m.is(taken))
+		m.set(alive, true)
+		m.set(ready|tried, false)
+		m.box = want
+	}
+}
+
+// replaced checks what must hold when a container gives way to another one.
+func (x *explorer) replaced(m *machine, d Decision, rec uint8, before *machine) {
+	s, was := x.states[m.disk], State{}
+	if before.mem > 0 {
+		was = x.states[before.mem-1]
+	}
+	switch {
+	case d.Run.Version.Compare(was.Observed) < 0 && d.Run != was.Current:
+		x.bad = fmt.Sprintf("took %s after it had seen %s", d.Run.Version, was.Observed)
+	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First:
+		x.bad = "a container that runs is replaced, and no turn is on the disk"
+	}
+}
+
+// moves calls emit with every world that may follow, and whether the move is
+// one that happens by itself sooner or later.
+func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool)) {
+	for i := range x.cfg.nodes {
+		n := uint8(i)
+		m := &w.m[i]
+		try := func(e event, progress bool, change func(w *world, m *machine)) {
+			next := *w
+			x.bad = ""
+			change(&next, &next.m[i])
+			next.trim(x.cfg.nodes, x.cfg.older)
+			emit(e, &next, progress)
+		}
+		x.faults(w, i, try)
+		if !m.is(agentUp) {
+			try(event{kind: evStart, n: n}, false, func(w *world, m *machine) {
+				m.set(agentUp, true)
+				m.set(looked, !x.cfg.unknown)
+				m.mem = m.disk + 1
+			})
+			continue
+		}
+		if !m.is(looked) {
+			try(event{kind: evLook, n: n}, true, func(w *world, m *machine) { m.set(looked, true) })
+		}
+		if m.box > 0 && m.is(alive) && !m.is(ready) && strings.IndexByte(x.cfg.bad, m.box) < 0 {
+			try(event{kind: evReady, n: n}, true, func(w *world, m *machine) {
+				m.set(ready, true)
+				m.set(taken, false)
+				m.set(tried, m.is(tried) && m.want != m.box)
+			})
+		}
+		x.messages(w, i, try)
+		x.operators(w, i, try)
+		x.stepping(w, i, try)
+	}
+}
+
+type tryFunc = func(e event, progress bool, change func(w *world, m *machine))
+
+func (x *explorer) stepping(w *world, i int, try tryFunc) {
+	m := &w.m[i]
+	actual := x.away(w)
+	downs := []uint8{actual}
+	if actual != 0 || x.cfg.unreachable {
+		downs = append(downs, 0)
+	}
+	if x.cfg.unreachable {
+		for j := range w.ids {
+			downs = append(downs, 1<<j)
+		}
+		downs = append(downs, 1<<w.ids-1)
+	}
+	for j, down := range downs {
+		if slices.Contains(downs[:j], down) {
+			continue
+		}
+		ends := []uint8{stepDone}
+		if x.cfg.fullDisk {
+			ends = append(ends, stepFails)
+		}
+		if w.left.crash > 0 {
+			ends = append(ends, stepDiesBefore, stepDiesAfter)
+		}
+		for _, end := range ends {
+			v, conflict := x.view(w, i, down, end)
+			o := x.step(v, conflict)
+			if end != stepDone && o.disk == m.disk && !o.died && o.mem == m.mem {
+				continue // nothing had to be written
+			}
+			next := *w
+			next.m[i].accepted = v.rec
+			x.bad = ""
+			x.after(&next, i, o, v, m)
+			if next == *w && x.bad == "" {
+				continue
+			}
+			bad := x.bad
+			try(event{evStep, uint8(i), end, down}, end == stepDone && down == actual, func(w *world, _ *machine) { *w, x.bad = next, bad })
+		}
+	}
+}
+
+// after takes the outcome of a step into the world.
+func (x *explorer) after(w *world, i int, o *outcome, v view, before *machine) {
+	m := &w.m[i]
+	if o.bad != "" {
+		x.bad = o.bad
+	}
+	if o.disk != m.disk {
+		m.set(rebooted, false)
+	}
+	m.disk = o.disk
+	if o.died {
+		w.left.crash--
+		m.mem, m.want = 0, 0
+		m.set(agentUp|looked, false)
+		return
+	}
+	m.mem = o.mem
+	if x.cfg.older && m.mem != before.mem {
+		w.tell(m.id, x.word(m.mem))
+	}
+	x.act(w, i, o.d, v.rec, before)
+}
+
+// away are the ids that nobody answers for.
+func (x *explorer) away(w *world) uint8 {
+	var down uint8
+	for id := range w.ids {
+		if o := w.owner(x.cfg.nodes, id); o < 0 || !w.m[o].is(agentUp) {
+			down |= 1 << id
+		}
+	}
+	return down
+}
+
+func (x *explorer) messages(w *world, i int, try tryFunc) {
+	n, m := uint8(i), &w.m[i]
+	for id := range w.ids {
+		if id == m.id {
+			continue
+		}
+		k, last := m.know[id], w.ntold[id]
+		owner := w.owner(x.cfg.nodes, id)
+		if !x.cfg.older && owner >= 0 && w.m[owner].is(agentUp) {
+			word := x.word(w.m[owner].mem)
+			if word != 0 && word != w.known(i, id) {
+				try(event{evStatement, n, id, 255}, true, func(w *world, m *machine) { m.know[id] = w.tell(id, word) })
+			}
+			continue
+		}
+		for s := k + 1; s <= last; s++ {
+			try(event{evStatement, n, id, s}, true, func(w *world, m *machine) { m.know[id] = s })
+		}
+	}
+	for b := w.exists &^ m.records; b != 0; b &= b - 1 {
+		r := bits.TrailingZeros64(b)
+		try(event{evRecord, n, uint8(r), 0}, true, func(w *world, m *machine) { m.records |= 1 << r })
+	}
+	for j := range x.cfg.ops {
+		if w.signed[j].on > 0 && m.heard&(1<<j) == 0 {
+			try(event{evHear, n, uint8(j), 0}, true, func(w *world, m *machine) { m.heard |= 1 << j })
+		}
+	}
+}
+
+func (x *explorer) faults(w *world, i int, try tryFunc) {
+	n, m := uint8(i), &w.m[i]
+	stop := func(m *machine) {
+		m.mem, m.want = 0, 0
+		m.set(agentUp|looked, false)
+	}
+	if w.left.crash > 0 && m.is(agentUp) {
+		try(event{kind: evCrash, n: n}, false, func(w *world, m *machine) { w.left.crash--; stop(m) })
+	}
+	if w.left.reboot > 0 {
+		try(event{kind: evReboot, n: n}, false, func(w *world, m *machine) {
+			w.left.reboot--
+			stop(m)
+			m.set(alive|ready|tried, false)
+			m.set(rebooted, true)
+		})
+	}
+	if w.left.loss > 0 && !m.is(agentUp) && w.ids < maxIDs {
+		try(event{kind: evLoss, n: n}, false, func(w *world, m *machine) {
+			w.left.loss--
+			m.id, m.disk, m.accepted = w.ids, 0, 0
+			m.set(rebooted, false)
+			w.ids++
+		})
+	}
+	if w.left.exit > 0 && m.is(alive) {
+		try(event{kind: evExit, n: n}, false, func(w *world, m *machine) { w.left.exit--; m.set(alive|ready, false) })
+	}
+	if w.left.relabel > 0 {
+		try(event{kind: evRelabel, n: n}, false, func(w *world, m *machine) { w.left.relabel--; m.set(relabelled, !m.is(relabelled)) })
+	}
+	if w.left.cordon > 0 {
+		try(event{kind: evCordon, n: n}, false, func(w *world, m *machine) { w.left.cordon--; m.set(cordoned, !m.is(cordoned)) })
+	}
+	never := strings.IndexByte(x.cfg.bad+x.cfg.noImage, m.want) >= 0
+	if x.cfg.deadline && m.want > 0 && !m.is(tried) && m.is(agentUp) && (m.box != m.want || !m.is(ready)) && (never || x.cfg.slow) {
+		try(event{kind: evTried, n: n}, never, func(w *world, m *machine) { m.set(tried, true) })
+	}
+	if x.cfg.tell && !m.is(told) && m.is(agentUp) {
+		try(event{kind: evTold, n: n}, false, func(w *world, m *machine) { m.set(told, true) })
+	}
+}
+
+func (x *explorer) operators(w *world, i int, try tryFunc) {
+	m := &w.m[i]
+	for j := range x.cfg.ops {
+		o := &x.cfg.ops[j]
+		if w.fired&(1<<j) != 0 || w.fired&o.after != o.after || o.by != 0 && o.by&(1<<i) == 0 {
+			continue
+		}
+		r, conflict := x.newest(m.records)
+		if on := -1; r < 0 && o.on != on || r >= 0 && (x.records[r].op != o.on || m.accepted != uint8(r+1)) || conflict != "" && !x.cfg.settles {
+			continue
+		}
+		try(event{evOp, uint8(i), uint8(j), 0}, false, func(w *world, m *machine) {
+			w.fired |= 1 << j
+			switch o.kind {
+			case opApply, opDelete:
+				s := x.sign(w, i, j)
+				w.exists |= 1 << s
+				m.records |= 1 << s
+				if !x.records[s].finished {
+					w.wrong |= o.drop
+				}
+				return
+			case opSkip:
+				w.signed[j].ids = w.m[o.node].id
+				w.wrong |= 1 << o.node
+			case opResume:
+				in := x.gather(w, i, 0)
+				in.Peers[idOf(m.id)] = x.states[m.mem-1]
+				for _, f := range Failures(in.Newest, in.Peers) {
+					w.signed[j].ids |= 1 << (f[0] - 1)
+				}
+			}
+			w.signed[j].on = uint8(r + 1)
+			m.heard |= 1 << j
+		})
+	}
+}
