@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,6 +51,8 @@ type Config struct {
 	Runtime runtime.Runtime // owned by the agent: closed when Run returns
 	Log     *slog.Logger
 	Service Service // the service manager; the zero value is none
+	// Socket is the API's, when the service manager made it; may be nil.
+	Socket *net.UnixListener
 	// Reloaded is told what is in effect after a reload; it must not block. May
 	// be nil.
 	Reloaded func(config.Config)
@@ -149,7 +152,7 @@ func New(c Config) (_ *Agent, err error) {
 		return nil, err
 	}
 	a.api = api.NewServer(api.ServerConfig{
-		Socket: a.cfg.API.Socket, Group: a.cfg.API.Group, Backend: a, Log: a.log,
+		Socket: a.cfg.API.Socket, Group: a.cfg.API.Group, Passed: c.Socket, Backend: a, Log: a.log,
 	})
 	return a, a.api.Listen()
 }

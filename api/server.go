@@ -39,8 +39,11 @@ const (
 
 // ServerConfig configures a Server.
 type ServerConfig struct {
-	Socket  string // path; parent folder is made with mode 0755 when missing
-	Group   string // may connect and read; "" or unknown: only root may
+	Socket string // path; parent folder is made with mode 0755 when missing
+	Group  string // may connect and read; "" or unknown: only root may
+	// Passed is a socket that the service manager made, which is used instead of
+	// making one; nil: none.
+	Passed  *net.UnixListener
 	Backend Backend
 	Log     *slog.Logger // nil: discarded
 }
@@ -73,6 +76,14 @@ func (s *Server) Listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.listener != nil {
+		return nil
+	}
+	if s.cfg.Passed != nil {
+		l, warning := adopt(s.cfg.Passed, s.cfg.Socket, s.cfg.Group)
+		if warning != "" {
+			s.log.Warn("socket of the service manager", "socket", l.path, "reason", warning)
+		}
+		s.listener = l
 		return nil
 	}
 	l, warning, err := listen(s.cfg.Socket, s.cfg.Group)

@@ -24,7 +24,7 @@ const maxSunPath = 108
 type socket struct {
 	*net.UnixListener
 	path string
-	lock *os.File
+	lock *os.File    // nil: adopted
 	info os.FileInfo // of the socket file, so that only ours is removed
 	gid  int         // the group that may connect; -1: none
 }
@@ -92,6 +92,9 @@ func listen(path, group string) (s *socket, warning string, err error) {
 // lock file stays: removing it would let two processes lock two files.
 func (s *socket) release() {
 	s.Close()
+	if s.lock == nil {
+		return // adopted: it is not ours to remove
+	}
 	if info, err := os.Lstat(s.path); err == nil && os.SameFile(info, s.info) {
 		os.Remove(s.path)
 	}

@@ -103,7 +103,7 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 	}
 	c := agent.Config{
 		Config: loaded, Version: version, Commit: commitOf(), Runtime: rt, Log: log,
-		Service: manager(log),
+		Service: manager(log), Socket: passedSocket(log),
 	}
 	limits := wireOutput(&c, cfg, log)
 	c.Reloaded = func(now config.Config) {

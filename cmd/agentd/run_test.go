@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/spec/record"
 )
 
@@ -182,5 +184,67 @@ func TestCommandLine(t *testing.T) {
 		if got := run(t.Context(), c.args, &stdout, &stderr); got != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q", c.args, got, stdout.String(), stderr.String())
 		}
+	}
+}
+
+// TestMain also is agentd: with AGENTD_TEST_RUN, the binary runs it.
+func TestMain(m *testing.M) {
+	if os.Getenv("AGENTD_TEST_RUN") != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A socket unit's socket is taken by a new process, as systemd passes it: as
+// descriptor 3, for one process by its id.
+func TestSocketActivation(t *testing.T) {
+	dir := install(t)
+	path := filepath.Join(dir, "a.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info := func() (api.Info, error) {
+		c := api.NewClient(path)
+		defer c.Close()
+		return c.Info(t.Context())
+	}
+	answer := make(chan api.Info, 1)
+	go func() { // asked before agentd was started
+		got, err := info()
+		if err != nil {
+			t.Error(err)
+		}
+		answer <- got
+	}()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr output
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ exec "$0" --config "$1"`, self, filepath.Join(dir, "agentd.toml"))
+	cmd.Env = append(os.Environ(), "AGENTD_TEST_RUN=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=agentd.socket")
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{f}, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got.PID != cmd.Process.Pid {
+		t.Errorf("answered by %d, not by %d; log:\n%s", got.PID, cmd.Process.Pid, &stderr)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v; log:\n%s", err, &stderr)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error("systemd's socket was removed")
 	}
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/agentd/agentd/agent"
@@ -26,6 +28,26 @@ func manager(log *slog.Logger) agent.Service {
 			return err
 		},
 	}
+}
+
+// passedSocket is the API's socket, where a socket unit made it (sd_listen_fds(3)).
+func passedSocket(log *slog.Logger) *net.UnixListener {
+	listeners, err := activation.Listeners()
+	if err != nil {
+		log.Warn("systemd's sockets can't be taken", "err", err)
+	}
+	var socket *net.UnixListener
+	for _, l := range listeners {
+		if u, ok := l.(*net.UnixListener); ok && socket == nil {
+			socket = u
+			continue
+		}
+		log.Warn("a socket that systemd passed is of no use here; agentd.socket has one ListenStream= with a path")
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	return socket
 }
 
 // reloadOn reloads at each signal. The function that it returns ends that.
