@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -17,6 +18,7 @@ import (
 // removes everything.
 type Net struct {
 	ID     string
+	IPv6   bool // nodes get addresses fd00:99::N and no IPv4; set before the first
 	nodes  []NetNode
 	madeNS bool                // /run/netns was not there before
 	trace  func(argv []string) // told of every command; may be nil
@@ -26,7 +28,16 @@ type Net struct {
 type NetNode struct {
 	Name    string
 	NetNS   string // name under /run/netns
-	Address string // IPv4, without prefix length
+	Address string // without prefix length
+}
+
+// addAddress gives the node its address; an IPv6 one without the detection of
+// duplicates, during which it could not be used.
+func (n NetNode) addAddress() []string {
+	if strings.Contains(n.Address, ":") {
+		return []string{"ip", "-n", n.NetNS, "addr", "add", n.Address + "/64", "dev", "eth0", "nodad"}
+	}
+	return []string{"ip", "-n", n.NetNS, "addr", "add", n.Address + "/24", "dev", "eth0"}
 }
 
 // Subnet is the first three bytes of all addresses of a Net (a /24).
@@ -52,10 +63,13 @@ func newNet(ctx context.Context, id string, trace func(argv []string)) (*Net, er
 
 func (n *Net) switchNS() string { return n.ID + "-switch" }
 
-// AddNode plugs a new node in; the first gets 10.99.0.1 and so on.
+// AddNode plugs a new node in; the first gets 10.99.0.1 (fd00:99::1) and so on.
 func (n *Net) AddNode(ctx context.Context, name string) (NetNode, error) {
 	i := len(n.nodes) + 1
 	node := NetNode{Name: name, NetNS: n.ID + "-" + name, Address: fmt.Sprintf("%s.%d", Subnet, i)}
+	if n.IPv6 {
+		node.Address = fmt.Sprintf("fd00:99::%x", i)
+	}
 	n.nodes = append(n.nodes, node)
 	port := fmt.Sprintf("port%d", i)
 	// A fixed MAC address: bridge rules match on it, too.
@@ -66,7 +80,7 @@ func (n *Net) AddNode(ctx context.Context, name string) (NetNode, error) {
 		{"ip", "-n", n.switchNS(), "link", "set", port, "master", "br0", "up"},
 		{"ip", "-n", node.NetNS, "link", "set", "lo", "up"},
 		{"ip", "-n", node.NetNS, "link", "set", "eth0", "address", mac, "up"},
-		{"ip", "-n", node.NetNS, "addr", "add", node.Address + "/24", "dev", "eth0"},
+		node.addAddress(),
 	}
 	if err := n.mustAll(ctx, steps); err != nil {
 		return node, fmt.Errorf("plug in node %s: %w", name, err)
@@ -85,14 +99,50 @@ func (n *Net) Partition(ctx context.Context, a, b []string) error {
 	if err != nil {
 		return err
 	}
+	family := "ip"
+	if n.IPv6 {
+		family = "ip6"
+	}
 	rules := fmt.Sprintf(`table bridge partition {
 	chain forward {
 		type filter hook forward priority 0; policy accept;
-		ip saddr { %[1]s } ip daddr { %[2]s } drop
-		ip saddr { %[2]s } ip daddr { %[1]s } drop
+		%[3]s saddr { %[1]s } %[3]s daddr { %[2]s } drop
+		%[3]s saddr { %[2]s } %[3]s daddr { %[1]s } drop
 	}
-}`, from, to)
+}`, from, to, family)
 	return n.nft(ctx, rules)
+}
+
+// Unplug takes the network from a node: its interface is down, without an address.
+func (n *Net) Unplug(ctx context.Context, name string) error {
+	node, err := n.node(name)
+	if err != nil {
+		return err
+	}
+	return n.mustAll(ctx, [][]string{
+		{"ip", "-n", node.NetNS, "addr", "flush", "dev", "eth0"},
+		{"ip", "-n", node.NetNS, "link", "set", "eth0", "down"},
+	})
+}
+
+// Replug undoes Unplug.
+func (n *Net) Replug(ctx context.Context, name string) error {
+	node, err := n.node(name)
+	if err != nil {
+		return err
+	}
+	return n.mustAll(ctx, [][]string{
+		{"ip", "-n", node.NetNS, "link", "set", "eth0", "up"},
+		node.addAddress(),
+	})
+}
+
+func (n *Net) node(name string) (NetNode, error) {
+	i := slices.IndexFunc(n.nodes, func(node NetNode) bool { return node.Name == name })
+	if i < 0 {
+		return NetNode{}, fmt.Errorf("find node %s: it is not plugged in", name)
+	}
+	return n.nodes[i], nil
 }
 
 // Lose drops a share of all packets between nodes, in percent.

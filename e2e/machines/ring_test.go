@@ -31,6 +31,11 @@ func exporterToml(more string) string {
 	return fmt.Sprintf("name = %q\nimage = %q\npull = \"never\"\nnetwork = \"host\"\n%s\n", exporter, lab.NodeExporterRef, more)
 }
 
+// testd is a second daemon, which needs no port and no network.
+func testd(name, more string) string {
+	return fmt.Sprintf("name = %q\nimage = %q\npull = \"never\"\nnetwork = \"none\"\n%s\n", name, lab.TestImageRef, more)
+}
+
 // ring is a world whose machines form a ring, as one test sees it.
 type ring struct {
 	*World
@@ -42,7 +47,6 @@ type ring struct {
 func (r ring) on(t *testing.T) ring {
 	t.Helper()
 	r.T, r.ctx = t, t.Context()
-	t.Cleanup(func() { r.tell() })
 	return r
 }
 
@@ -72,7 +76,9 @@ func newWorld(t *testing.T) ring {
 			t.Errorf("take the world down: %v", err)
 		}
 	})
-	return ring{World: w}.on(t)
+	r := ring{World: w}.on(t)
+	t.Cleanup(r.tell)
+	return r
 }
 
 // newRing is a ring of machines, which were all set up as a manual says, and
@@ -107,22 +113,34 @@ func (r ring) install(m *Machine, version string) string {
 	return said
 }
 
-// images gives the machine's containerd the exporter's image.
+// images gives the machine's containerd the images of the exporter and of testd.
 func (r ring) images(m *Machine) {
 	r.Helper()
-	archive, err := Made(r.ctx, "exporter.tar", func(ctx context.Context, path string) error {
-		_, err := lab.NodeExporterImage(ctx, path)
-		return err
-	})
-	r.must(err)
-	r.must(m.Containerd().Import(r.ctx, Namespace, archive))
+	for name, pack := range map[string]func(ctx context.Context, path string) error{
+		"exporter.tar": func(ctx context.Context, path string) error {
+			_, err := lab.NodeExporterImage(ctx, path)
+			return err
+		},
+		"testd.tar": func(ctx context.Context, path string) error {
+			_, err := lab.TestImage(ctx, path)
+			return err
+		},
+	} {
+		archive, err := Made(r.ctx, name, pack)
+		r.must(err)
+		r.must(m.Containerd().Import(r.ctx, Namespace, archive))
+	}
 }
 
 // form makes a ring of the machines, the first by init, and applies the exporter.
 func (r ring) form(names ...string) {
 	r.Helper()
 	first := r.Machine(names[0])
-	_, err := first.Must(r.ctx, "agentctl", "init", "--ring", "e2e", "--advertise", first.Address)
+	advertise := first.Address
+	if r.Net.IPv6 {
+		advertise = "[" + advertise + "]"
+	}
+	_, err := first.Must(r.ctx, "agentctl", "init", "--ring", "e2e", "--advertise", advertise)
 	r.must(err)
 	for _, name := range names[1:] {
 		_, err := r.Machine(name).Join(r.ctx, first)

@@ -148,15 +148,30 @@ func sweepRun(dir string) error {
 
 // sweepWorld ends the machines of a world and removes everything of it.
 func sweepWorld(id, dir string) error {
+	locks := nspawnLocks(dir)
 	errs := []error{lab.Sweep(id, dir)}
 	// Where nspawn keeps a folder for each machine.
 	left, err := filepath.Glob("/run/systemd/nspawn/*/" + id + "-*")
 	errs = append(errs, err)
-	for _, path := range left {
+	for _, path := range append(left, locks...) {
 		_ = syscall.Unmount(path, syscall.MNT_DETACH)
 		errs = append(errs, os.RemoveAll(path))
 	}
 	return errors.Join(errs...)
+}
+
+// nspawnLocks are the files that nspawn leaves behind for the roots of a
+// world's machines: they are named after the root's device and inode.
+func nspawnLocks(dir string) []string {
+	var locks []string
+	roots, _ := filepath.Glob(filepath.Join(dir, "*", "merged"))
+	for _, root := range roots {
+		var st syscall.Stat_t
+		if syscall.Stat(root, &st) == nil {
+			locks = append(locks, fmt.Sprintf("/run/systemd/nspawn/locks/inode-%d:%d", st.Dev, st.Ino))
+		}
+	}
+	return locks
 }
 
 // EnvPackages names a folder with packages that were built before, in a folder
