@@ -40,8 +40,9 @@ var mayImport = map[string][]string{
 	"cmd/agentctl": {"api", "spec/...", "agent/config", "internal/durable"},
 	"cmd/...":      {"agent/...", "spec/...", "runtime/...", "gossip/...", "api", "internal/durable"},
 
-	"packaging/man": nil,
-	"packaging":     nil,
+	"packaging/man":  nil,
+	"packaging/sbom": nil,
+	"packaging":      nil,
 
 	"e2e/...": {"..."},
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Makes dist/*.deb and dist/*.rpm; run by `make package`. The same commit gives
-# the same bytes: all times are SOURCE_DATE_EPOCH's, the last commit's unless
-# set. ARCHES and FORMATS choose fewer, OUT another folder.
+# Makes dist/*.deb, dist/*.rpm, a list of what is in the programs
+# (agentd_VERSION.cdx.json, CycloneDX) and SHA256SUMS of all of these; run by
+# `make package`. The same commit gives the same bytes: all times are
+# SOURCE_DATE_EPOCH's, the last commit's unless set. ARCHES and FORMATS choose
+# fewer, OUT another folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,10 +34,11 @@ export PKG_VERSION=$version
 
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-mkdir -p "$out" "$stage/tools" "$stage/man" "$stage/completion"
+mkdir -p "$out" "$stage/out" "$stage/tools" "$stage/man" "$stage/completion"
 
 "$go" build -C packaging/tools -o "$stage/tools/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 CGO_ENABLED=0 "$go" build -trimpath -buildvcs=false -ldflags "${LDFLAGS:-}" -o "$stage/tools/agentctl" ./cmd/agentctl
+"$go" build -trimpath -buildvcs=false -o "$stage/tools/sbom" ./packaging/sbom
 
 for shell in bash zsh fish; do
 	"$stage/tools/agentctl" completion "$shell" >"$stage/completion/$shell"
@@ -54,10 +57,15 @@ for arch in ${ARCHES:-amd64 arm64}; do
 	for format in ${FORMATS:-deb rpm}; do
 		# nfpm takes variables in few places only, sources of contents not among them.
 		sed -e "s|\${STAGE}|$STAGE|g" packaging/nfpm.yaml >"$stage/nfpm.yaml"
-		"$stage/tools/nfpm" package --config "$stage/nfpm.yaml" --packager "$format" --target "$out/" >"$stage/said" || {
+		"$stage/tools/nfpm" package --config "$stage/nfpm.yaml" --packager "$format" --target "$stage/out/" >"$stage/said" || {
 			cat "$stage/said" >&2
 			exit 1
 		}
 	done
 done
-ls -1 "$out"/*.deb "$out"/*.rpm 2>/dev/null || true
+"$stage/tools/sbom" "$version" "$stage"/*/bin/* >"$stage/out/agentd_$version.cdx.json"
+(cd "$stage/out" && sha256sum -- * >"$stage/SHA256SUMS")
+mv "$stage/SHA256SUMS" "$stage/out/"
+mv -f "$stage/out"/* "$out/"
+(cd "$out" && sha256sum --quiet --check SHA256SUMS)
+awk -v out="$out" '{ print out "/" $2 } END { print out "/SHA256SUMS" }' "$out/SHA256SUMS"

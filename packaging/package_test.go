@@ -3,35 +3,84 @@ package packaging
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// build runs build.sh for amd64 into a new folder and returns it.
-func build(t *testing.T, formats string) string {
+// versionA and versionB are what packages are built as, once each.
+const versionA, versionB = "1.2.3-4-gabcdef0", "1.3.0"
+
+// builds are the folders of buildOnce, by version, in a folder of TestMain.
+var builds struct {
+	sync.Mutex
+	top  string
+	done map[string]string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		top, err := os.MkdirTemp("", "agtpkg")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(top)
+		builds.top, builds.done = top, map[string]string{}
+		return m.Run()
+	}())
+}
+
+// buildOnce returns a folder with the packages of a version, which is only to be
+// read.
+func buildOnce(t *testing.T, version string) string {
 	t.Helper()
-	out := t.TempDir()
-	cmd := exec.Command("./build.sh")
-	cmd.Env = append(os.Environ(), "OUT="+out, "ARCHES=amd64", "FORMATS="+formats, "LDFLAGS=-s -w", "VERSION=1.2.3-4-gabcdef0", "SOURCE_DATE_EPOCH=1700000000")
-	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build.sh: %v\n%s", err, b)
+	if testing.Short() {
+		t.Skip("builds packages")
+	}
+	need(t, "bash")
+	builds.Lock()
+	defer builds.Unlock()
+	out, ok := builds.done[version]
+	if !ok {
+		out = filepath.Join(builds.top, version)
+		build(t, out, version)
+		builds.done[version] = out
 	}
 	return out
 }
 
-// need skips a test where a program is missing.
+// build runs build.sh for amd64.
+func build(t *testing.T, out, version string) {
+	t.Helper()
+	cmd := exec.Command("./build.sh")
+	cmd.Env = append(os.Environ(), "OUT="+out, "ARCHES=amd64", "LDFLAGS=-s -w", "VERSION="+version, "SOURCE_DATE_EPOCH=1700000000")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build.sh: %v\n%s", err, b)
+	}
+}
+
+// need skips a test where a program is missing, or fails it where
+// AGENTD_TEST_REQUIRE names that program.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
+	required := strings.Split(os.Getenv("AGENTD_TEST_REQUIRE"), ",")
 	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
+		if _, err := exec.LookPath(p); err == nil {
+			continue
 		}
+		if slices.Contains(required, p) {
+			t.Fatalf("%s is required here (AGENTD_TEST_REQUIRE) and missing", p)
+		}
+		t.Skipf("needs %s", p)
 	}
 }
 
@@ -46,15 +95,12 @@ func output(t *testing.T, argv ...string) []byte {
 
 // The deb holds what users expect, where they expect it, owned by root.
 func TestDeb(t *testing.T) {
-	need(t, "dpkg-deb", "bash")
-	if testing.Short() {
-		t.Skip("builds packages")
-	}
-	deb := filepath.Join(build(t, "deb"), "agentd_1.2.3+4.gabcdef0_amd64.deb")
+	need(t, "dpkg-deb")
+	deb := filepath.Join(buildOnce(t, versionA), "agentd_1.2.3+4.gabcdef0_amd64.deb")
 
 	for field, want := range map[string]string{
 		"Package": "agentd", "Version": "1.2.3+4.gabcdef0", "Architecture": "amd64",
-		"Depends": "containerd | containerd.io, runc | containerd.io",
+		"Depends": "containerd | containerd.io | moby-containerd, runc | containerd.io | moby-runc",
 		// What it is, on one line, without the name.
 		"Description": "keeps one container of each daemon running on every machine",
 	} {
@@ -73,7 +119,8 @@ func wantFiles(t *testing.T) map[string]int64 {
 	want := map[string]int64{
 		"usr/bin/agentd": 0o755, "usr/bin/agentctl": 0o755, "usr/libexec/agentd/agentd-log": 0o755,
 		"usr/libexec/agentd/agentd-mend": 0o755, "lib/systemd/system/agentd-mend@.service": 0o644,
-		"lib/systemd/system/agentd.service": 0o644, "usr/lib/sysusers.d/agentd.conf": 0o644,
+		"lib/systemd/system/agentd.service": 0o644, "usr/lib/sysusers.d/agentd.conf": 0o644, "usr/lib/tmpfiles.d/agentd.conf": 0o644,
+		"lib/systemd/system/agentd-ready.service": 0o644, "lib/systemd/system/agentd-ready.target": 0o644,
 		"etc/agentd/": 0o755, "etc/agentd/trust.d/": 0o755,
 		"usr/share/man/man1/agentctl.1.gz": 0o644, "usr/share/man/man8/agentd.8.gz": 0o644,
 		"usr/share/man/man5/agentd.toml.5.gz": 0o644, "usr/share/man/man5/agentd.spec.5.gz": 0o644,
@@ -155,16 +202,66 @@ func checkScripts(t *testing.T, deb string) {
 	}
 }
 
+// SHA256SUMS tells of every file, and the list of what is in the programs tells
+// of the very programs that are in the deb.
+func TestReleased(t *testing.T) {
+	need(t, "dpkg-deb", "sha256sum")
+	dir := buildOnce(t, versionA)
+	sums := string(output(t, "cat", filepath.Join(dir, "SHA256SUMS")))
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(sums, "\n"); got != len(files)-1 {
+		t.Errorf("%d sums of %d files", got, len(files)-1)
+	}
+	for _, f := range files {
+		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line := fmt.Sprintf("%x  %s\n", sha256.Sum256(b), f.Name()); f.Name() != "SHA256SUMS" && !strings.Contains(sums, line) {
+			t.Errorf("no sum of %s in\n%s", f.Name(), sums)
+		}
+	}
+	bom, err := os.ReadFile(filepath.Join(dir, "agentd_1.2.3+4.gabcdef0.cdx.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := tar.NewReader(bytes.NewReader(output(t, "dpkg-deb", "--fsys-tarfile", filepath.Join(dir, "agentd_1.2.3+4.gabcdef0_amd64.deb"))))
+	programs := 0
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag != tar.TypeReg || h.Mode&0o111 == 0 {
+			continue
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		programs++
+		if !bytes.Contains(bom, fmt.Appendf(nil, "%x", sha256.Sum256(b))) {
+			t.Errorf("%s is not the one that was listed", h.Name)
+		}
+	}
+	if listed := bytes.Count(bom, []byte(`"alg": "SHA-256"`)); programs == 0 || listed != programs {
+		t.Errorf("%d programs in the deb, %d listed", programs, listed)
+	}
+}
+
 // The same commit gives the same bytes.
 func TestReproducible(t *testing.T) {
-	need(t, "bash")
-	if testing.Short() {
-		t.Skip("builds packages")
-	}
-	first, second := build(t, "deb rpm"), build(t, "deb rpm")
+	first, second := buildOnce(t, versionA), t.TempDir()
+	build(t, second, versionA)
 	files, err := filepath.Glob(filepath.Join(first, "*"))
-	if err != nil || len(files) != 2 {
-		t.Fatalf("made %v (%v), want a deb and an rpm", files, err)
+	if err != nil || len(files) != 4 {
+		t.Fatalf("made %v (%v), want a deb, an rpm, what is in them, and sums", files, err)
 	}
 	for _, f := range files {
 		a, err := os.ReadFile(f)
@@ -257,8 +354,8 @@ func script(t *testing.T, root, name, args string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The group is made by a program that looks at the machine.
-	safe := strings.ReplaceAll(string(text), "systemd-sysusers", "true")
+	// Group and folders are made by programs that look at the machine.
+	safe := strings.NewReplacer("systemd-sysusers", "true", "systemd-tmpfiles", "true").Replace(string(text))
 	cmd := exec.Command("sh", append([]string{"-c", safe, name}, strings.Fields(args)...)...)
 	cmd.Env = append(os.Environ(), "DPKG_ROOT="+root)
 	b, err := cmd.CombinedOutput()
