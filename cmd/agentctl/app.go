@@ -35,6 +35,9 @@ type app struct {
 	// What the machine's interfaces and systemd say.
 	addresses func() []string
 	systemctl func(ctx context.Context, args ...string) error
+	journal   func(ctx context.Context, unit string) string
+	booted    func() bool // by systemd
+	installed string      // the folder whose agentd is the unit's
 
 	socket   string // --socket
 	keyFile  string // --key
@@ -46,7 +49,7 @@ type app struct {
 // run is agentctl: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now, agents: api.RunningAgents,
-		addresses: localAddresses, systemctl: systemctl}
+		addresses: localAddresses, systemctl: systemctl, journal: lastLines, booted: bootedBySystemd, installed: defaultDir}
 	return a.run(ctx, args)
 }
 

@@ -26,6 +26,8 @@ func testApp(t *testing.T) (a *app, stdout, stderr *bytes.Buffer) {
 		agents:    func() []int { return nil },
 		addresses: func() []string { return []string{"10.0.0.1"} },
 		systemctl: func(context.Context, ...string) error { return errors.New("no systemd here") },
+		journal:   func(context.Context, string) string { return "" },
+		booted:    func() bool { return false }, installed: defaultDir,
 	}, stdout, stderr
 }
 

@@ -148,7 +148,7 @@ func (a *app) rejoin(ctx context.Context, o setupOptions, loaded *config.Loaded,
 		if err := a.startUnit(ctx); err != nil {
 			return err
 		}
-		if err := a.untilUp(ctx, c, false); err != nil {
+		if _, err := a.untilUp(ctx, c, false); err != nil {
 			return err
 		}
 		info, err = c.Rejoin(ctx, addrs)
