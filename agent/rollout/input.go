@@ -111,6 +111,7 @@ const (
 	WaitHeld     Code = "held"     // a conflict, lanes that are not here
 	WaitDeath    Code = "death"    // a node went down after it began to start it
 	WaitClosed   Code = "closed"   // cordoned or tainted
+	WaitStops    Code = "stops"    // not meant for this node any more, and still running
 	WaitLent     Code = "lent"     // its own turn is lent
 	WaitLate     Code = "late"     // not in the roster; it needs a lent turn
 	WaitTold     Code = "told"     // on-delete

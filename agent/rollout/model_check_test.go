@@ -101,7 +101,7 @@ func (x *explorer) root(w *world, n int, passed uint8) string {
 	switch wait.Code {
 	case "":
 		return x.busy(w, n, s, plan)
-	case WaitPaused, WaitHeld, WaitDeath, WaitClosed, WaitTold, WaitFallback, WaitFailures:
+	case WaitPaused, WaitHeld, WaitDeath, WaitClosed, WaitTold, WaitFallback, WaitFailures, WaitStops:
 		if wait.Reason == "" || (wait.Code == WaitDeath || wait.Code == WaitFailures) && len(wait.On) == 0 {
 			return fmt.Sprintf("n%d waits without a reason: %+v", n, wait)
 		}

@@ -339,7 +339,9 @@ func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) 
 	}
 	m.want = want
 	switch {
-	case want == 0 || m.is(cordoned):
+	case want == 0:
+	case m.is(cordoned) && m.box != want: // what is here stays, and comes back in place
+		m.set(alive, m.box > 0)
 	case m.box == want:
 		m.set(alive, true) // in place, if it was not
 	case strings.IndexByte(x.cfg.noImage, want) >= 0:
@@ -362,7 +364,7 @@ func (x *explorer) replaced(m *machine, d Decision, rec uint8, before *machine) 
 	switch {
 	case d.Run.Version.Compare(was.Observed) < 0 && d.Run != was.Current:
 		x.bad = fmt.Sprintf("took %s after it had seen %s", d.Run.Version, was.Observed)
-	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First:
+	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First && x.cfg.off&^ruleFree == 0:
 		x.bad = "a container that runs is replaced, and no turn is on the disk"
 	}
 }
@@ -553,7 +555,10 @@ func (x *explorer) faults(w *world, i int, try tryFunc) {
 		try(event{kind: evTried, n: n}, never, func(w *world, m *machine) { m.set(tried, true) })
 	}
 	if x.cfg.tell && !m.is(told) && m.is(agentUp) {
-		try(event{kind: evTold, n: n}, false, func(w *world, m *machine) { m.set(told, true) })
+		try(event{kind: evTold, n: n}, false, func(w *world, m *machine) {
+			m.set(told, true)
+			w.wrong |= 1 << n // takes this node down by an operator's word
+		})
 	}
 }
 

@@ -95,11 +95,18 @@ func (t *turn) failures() []NodeID {
 func (t *turn) place() Decision {
 	h := &t.in.Here
 	switch {
-	case !h.Placed, h.Closed != "" && h.Known && !h.Alive:
-		// Nothing of it runs here, or it stops because it is not meant for this
-		// node any more, which is no update.
-		t.s.Slot, t.s.Done, t.s.Current, t.s.Asks = nil, t.g, t.to, NodeID{}
-		return Decision{}
+	case !h.Placed && (h.Alive || !h.Known):
+		// It stops because it is not meant for this node any more, which is no
+		// update. But it is through with g only when it has stopped: what still
+		// runs may be meant for this node again before that.
+		if t.s.IsDone(t.g) {
+			return Decision{Run: t.to}
+		}
+		return Decision{Run: t.to, Wait: Wait{Code: WaitStops, Reason: "it is not meant for this node any more, and has not stopped yet"}}
+	case !h.Placed, h.Closed != "" && t.s.Slot == nil && t.s.Current.IsZero() && h.Known && !h.Alive:
+		// Nothing of it runs here, nor is started.
+		t.s.Slot, t.s.Done, t.s.Current, t.s.Asks = nil, t.g, Current{}, NodeID{}
+		return Decision{Run: t.to}
 	case t.s.Slot != nil:
 		return t.hold()
 	case t.s.Current.IsZero() && h.Known && h.Alive && h.Digest == t.to.Digest:
@@ -120,7 +127,7 @@ func (t *turn) place() Decision {
 		}
 		return Decision{}
 	case t.s.IsDone(t.g):
-		// Done while it was not meant for this node.
+		// Done while it was not meant for this node, so that nothing runs.
 		t.begin()
 		return Decision{}
 	}
@@ -183,6 +190,8 @@ func (t *turn) hold() Decision {
 	}
 	if t.ready() {
 		t.free(t.g)
+	} else if t.in.Here.Closed != "" {
+		return t.waits(Wait{Code: WaitClosed, Reason: t.in.Here.Closed})
 	}
 	return Decision{}
 }
