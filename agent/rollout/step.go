@@ -245,6 +245,9 @@ func (t *turn) failed() {
 	if t.g.Vetoed || t.s.IsDone(t.g) || t.s.Current.Version != t.g || p.Deadline <= 0 || t.late() {
 		return
 	}
+	if t.in.State.Current.Version != t.g {
+		return // what is known of trying is about what was wanted before
+	}
 	if h := t.in.Here; h.Tried >= p.Deadline && !(h.Ready && h.Digest == t.to.Digest) {
 		t.s.Failed = p.Version
 		if !t.in.on(ruleFree) {
