@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,31 +153,50 @@ func (r *Ring) advertise(ctx context.Context, mc *memberlist.Config) error {
 
 // routeIP returns this machine's address on the way to the first seed that can be
 // resolved, else on the default route, else of the first interface that has one.
+// A socket on 0.0.0.0 takes IPv6, too; it only makes IPv4 the first choice.
 func (r *Ring) routeIP(ctx context.Context, bind string) string {
-	// Addresses for documentation (RFC 5737, RFC 3849) stand for "far away";
-	// connecting a UDP socket sends nothing.
-	far := []string{"203.0.113.1:9", "[2001:db8::1]:9"}
 	var seeds []string
 	for _, s := range r.cfg.Seeds {
 		if addrs, err := r.resolve(ctx, s); err == nil {
 			seeds = append(seeds, addrs...)
 		}
 	}
-	v4only := net.ParseIP(bind).To4() != nil
-	for _, t := range append(seeds, far...) {
+	// A seed on this very machine is reached over loopback.
+	if ip := routeTo(ctx, seeds, func(ip net.IP) bool { return ip.IsGlobalUnicast() || ip.IsLoopback() }); ip != "" {
+		return ip
+	}
+	// Addresses for documentation (RFC 5737, RFC 3849) stand for "far away";
+	// connecting a UDP socket sends nothing.
+	far := []string{"203.0.113.1:9", "[2001:db8::1]:9"}
+	choices := []bool{true, false}
+	if net.ParseIP(bind).To4() == nil {
+		choices = choices[1:]
+	}
+	addrs, _ := net.InterfaceAddrs()
+	for _, v4only := range choices {
+		usable := func(ip net.IP) bool { return ip.IsGlobalUnicast() && (!v4only || ip.To4() != nil) }
+		if ip := cmp.Or(routeTo(ctx, far, usable), firstIP(addrs, v4only)); ip != "" {
+			return ip
+		}
+	}
+	return ""
+}
+
+// routeTo returns this machine's address on the way to the first of the targets
+// for which that is usable.
+func routeTo(ctx context.Context, targets []string, usable func(net.IP) bool) string {
+	for _, t := range targets {
 		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "udp", t)
 		if err != nil {
 			continue
 		}
 		a, _ := c.LocalAddr().(*net.UDPAddr)
 		_ = c.Close()
-		// A seed on this very machine is reached over loopback.
-		if a != nil && (a.IP.IsGlobalUnicast() || a.IP.IsLoopback()) && (!v4only || a.IP.To4() != nil) {
+		if a != nil && usable(a.IP) {
 			return a.IP.String()
 		}
 	}
-	addrs, _ := net.InterfaceAddrs()
-	return firstIP(addrs, v4only)
+	return ""
 }
 
 // firstIP returns the first address that others may reach; loopback is none,
