@@ -36,7 +36,13 @@ A line per daemon says: created, configured, unchanged, failed or not-sent.
 Exit code 1 unless all landed.
 
 With --wait it also waits until every alive node that a daemon is placed on is
-updated and available; exit code 1 when that fails or takes too long.`,
+updated and available, showing how far it is. Exit code 1 when it was paused,
+failed, was rolled back or takes too long. Cordoned nodes are not waited for.
+Ctrl-C ends only the waiting.
+
+A change of what runs goes over the nodes as [update] of the daemon says: the
+difference tells the order. A node that is down is left out, and follows when it
+is back.`,
 		Example: `  agentctl apply -f node-exporter.toml
   agentctl apply -f daemons/ --prune --dry-run
   agentctl export | ssh other agentctl apply -f - --wait=10m`,
@@ -104,6 +110,7 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 	}
 	a.showPlan(plan, o.dryRun)
 	a.warnAll(warnings)
+	a.warnPlan(plan)
 	if o.dryRun {
 		return a.printResults(plan, nil, true)
 	}
@@ -112,14 +119,36 @@ func (a *app) apply(ctx context.Context, o applyOptions) error {
 			return cannot("apply", err)
 		}
 	}
+	return a.carryOut(ctx, c, ring, key, plan, o.wait)
+}
+
+// carryOut sends a plan, prints what became of it and, if so wished, waits.
+func (a *app) carryOut(ctx context.Context, c *api.Client, ring ringView, key record.PrivateKey, plan []change, atMost time.Duration) error {
 	results, err := a.sendAll(ctx, c, ring, key, plan)
 	if printErr := a.printResults(plan, results, false); err == nil {
 		err = printErr
 	}
-	if err != nil || o.wait == 0 {
+	if err != nil || atMost == 0 {
 		return err
 	}
-	return a.waitFor(ctx, c, plan, results, o.wait)
+	return a.waitFor(ctx, c, plan, results, atMost)
+}
+
+// warnPlan tells what an operator should know before this is signed.
+func (a *app) warnPlan(plan []change) {
+	for _, ch := range plan {
+		a.warnAll(ch.warnings())
+		ro := ch.seen.rollout
+		if ch.result != resultUnchanged || ro == nil {
+			continue
+		}
+		switch {
+		case ro.RolledBack:
+			a.notef("daemon/%s: revision %d was rolled back; to try it again: agentctl rollout restart %s", ch.name, ro.Revision, ch.name)
+		case ro.Paused:
+			a.notef("daemon/%s is paused (%s); to go on: agentctl rollout resume %s", ch.name, ro.PausedReason, ch.name)
+		}
+	}
 }
 
 // makePlan compares the daemons with the ring; with prune, those that the ring
@@ -135,7 +164,15 @@ func makePlan(ctx context.Context, c *api.Client, daemons []spec.Daemon, prune b
 		if err != nil {
 			return ring, nil, err
 		}
-		plan = append(plan, planChange(d, cur, ring.roster))
+		seen, err := readSeen(ctx, c, d.Name, cur)
+		if err != nil {
+			return ring, nil, err
+		}
+		ch, err := planChange(d, cur, ring, seen)
+		if err != nil {
+			return ring, nil, fmt.Errorf("daemon %s: %w", d.Name, err)
+		}
+		plan = append(plan, ch)
 	}
 	if !prune {
 		return ring, plan, nil
@@ -223,23 +260,16 @@ func (a *app) send(ctx context.Context, c *api.Client, ring ringView, key record
 	if ch.result == resultDeleted {
 		header.Delete = true
 	} else {
-		next, blob, err := record.NextDaemonBody(record.Succession{
-			Spec: spec.Encode(ch.want), Changed: ch.cur.spec == nil || ch.cur.spec.Digest() != ch.want.Digest(),
-			K: 1, Roster: candidates(ch.want, ring.roster),
-			Parent: ch.cur.body, ParentVersion: ch.cur.version, ParentLanes: ch.cur.lanes, Gone: ring.gone,
-		})
-		if err != nil {
-			return fail(err)
-		}
-		if blob != nil {
-			if err := a.sendBlob(ctx, c, ring, key, blob); err != nil {
+		if ch.next.blob != nil {
+			if err := a.sendBlob(ctx, c, ring, key, ch.next.blob); err != nil {
 				return fail(err)
 			}
 		}
-		if body, err = record.EncodeDaemon(next); err != nil {
+		var err error
+		if body, err = record.EncodeDaemon(ch.next.body); err != nil {
 			return fail(err)
 		}
-		out.revision = next.Revision
+		out.revision = ch.next.body.Revision
 	}
 	envelope, err := record.Sign(header, body, key)
 	if err != nil {

@@ -17,6 +17,8 @@ const (
 	resultConfigured = "configured"
 	resultUnchanged  = "unchanged"
 	resultDeleted    = "deleted"
+	resultRestarted  = "restarted"
+	resultUndone     = "undone"
 	resultFailed     = "failed"
 	resultNotSent    = "not-sent"
 )
@@ -31,33 +33,62 @@ type change struct {
 	// settles is the conflict that ends with this change: it is written even
 	// when it changes nothing else.
 	settles string
+	// deals are nodes that no lane can lend a turn to: it is written for them,
+	// even when it changes nothing else.
+	deals []string
+	seen  seen
+	next  next // not for deleted and unchanged
 	// Nodes by what happens to the container there.
 	starts, restarts, stops, stays []string
 }
 
-// planChange compares a daemon with what the ring has.
-func planChange(want spec.Daemon, cur current, roster []api.RosterNode) change {
-	c := change{name: want.Name, cur: cur, want: want, settles: cur.entry.Conflict()}
+// planChange compares a daemon of a file with what the ring has.
+func planChange(want spec.Daemon, cur current, ring ringView, s seen) (change, error) {
+	// Applying a file again keeps a restart that was asked for.
+	if cur.spec != nil {
+		want.RestartNonce = cur.spec.RestartNonce
+	}
+	return planExactly(want, cur, ring, s)
+}
+
+// planExactly is planChange for a daemon whose nonce is its own.
+func planExactly(want spec.Daemon, cur current, ring ringView, s seen) (change, error) {
+	c := change{name: want.Name, cur: cur, want: want, settles: cur.entry.Conflict(), seen: s}
 	var old *spec.Daemon
 	if cur.live() {
 		old = cur.spec
-		// Applying a file again keeps a restart that was asked for.
-		c.want.RestartNonce = old.RestartNonce
+		c.deals = stranded(s.rollout)
 	}
 	switch {
 	case old == nil:
 		c.result = resultCreated
-		if cur.spec != nil {
-			c.want.RestartNonce = cur.spec.RestartNonce
-		}
-	case cur.entry.Conflict() == "" && bytes.Equal(spec.Encode(*old), spec.Encode(c.want)):
+	case c.settles == "" && c.deals == nil && bytes.Equal(spec.Encode(*old), spec.Encode(want)):
 		c.result = resultUnchanged
+		c.where(old, &want, ring.roster)
+		return c, nil
 	default:
 		c.result = resultConfigured
-		c.keys = spec.Diff(*old, c.want)
+		c.keys = spec.Diff(*old, want)
 	}
-	c.where(old, &c.want, roster)
-	return c
+	c.where(old, &want, ring.roster)
+	var err error
+	c.next, err = succession(want, cur, ring, s)
+	return c, err
+}
+
+// stranded lists the nodes that wait for a turn which nobody can lend them
+// until turns are dealt anew.
+func stranded(ro *api.Rollout) []string {
+	if ro == nil {
+		return nil
+	}
+	var out []string
+	for _, n := range ro.Nodes {
+		if n.State == api.TurnLate && len(n.WaitsFor) == 0 && isAlive(n.Member) {
+			out = append(out, n.Node)
+		}
+	}
+	return out
 }
 
 // planDelete is what deleting a daemon would do.
@@ -84,7 +115,7 @@ func (c *change) where(old, want *spec.Daemon, roster []api.RosterNode) {
 			c.starts = append(c.starts, n.Name)
 		case was && !will:
 			c.stops = append(c.stops, n.Name)
-		case was && old.Digest() != want.Digest():
+		case was && old.Digest() != want.Digest() && c.seen.nodes[n.Name].Digest != want.Digest():
 			c.restarts = append(c.restarts, n.Name)
 		case was:
 			c.stays = append(c.stays, n.Name)
@@ -114,10 +145,10 @@ func (c change) effect() string {
 	add("starts", c.starts)
 	add("restarts", c.restarts)
 	add("stops", c.stops)
+	if len(c.stays) > 0 && len(c.restarts) == 0 {
+		parts = append(parts, "restarts nothing")
+	}
 	if len(parts) == 0 {
-		if len(c.stays) > 0 {
-			return "restarts nothing"
-		}
 		return "is meant for none of the nodes"
 	}
 	return strings.Join(parts, ", ")
@@ -129,7 +160,10 @@ func printDiff(w io.Writer, c change) {
 	if c.result == resultUnchanged {
 		return
 	}
-	word := map[string]string{resultCreated: "new", resultConfigured: "changed", resultDeleted: "deleted"}[c.result]
+	word := map[string]string{resultCreated: "new", resultDeleted: "deleted"}[c.result]
+	if word == "" {
+		word = "changed"
+	}
 	fmt.Fprintf(w, "daemon/%s %s: %s\n", clean(c.name), word, clean(c.effect()))
 	if c.settles != "" {
 		fmt.Fprintf(w, "  settles a conflict: %s\n", clean(c.settles))
@@ -146,6 +180,9 @@ func printDiff(w io.Writer, c change) {
 		default:
 			fmt.Fprintf(w, "\n    - %s\n    + %s\n", clean(k.Old), clean(k.New))
 		}
+	}
+	for _, line := range c.turns() {
+		fmt.Fprintf(w, "  %s\n", clean(line))
 	}
 }
 
@@ -164,6 +201,8 @@ type changeJSON struct {
 	Starts     []string  `json:"starts"`
 	Restarts   []string  `json:"restarts"`
 	Stops      []string  `json:"stops"`
+	// Rollout is null when nothing new is signed.
+	Rollout *turnsJSON `json:"rollout"`
 }
 
 type keyJSON struct {
@@ -186,6 +225,7 @@ func (c change) json() changeJSON {
 	for _, k := range c.keys {
 		j.Keys = append(j.Keys, keyJSON{k.Path, k.Old, k.New, k.Running})
 	}
+	j.Rollout = c.turnsJSON()
 	return j
 }
 

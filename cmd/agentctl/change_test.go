@@ -26,6 +26,15 @@ var twoNodes = []api.RosterNode{
 	{Name: "db-1", ID: strings.Repeat("2", 32), State: "failed", Address: "10.0.0.2:7946", Labels: map[string]string{"role": "db"}},
 }
 
+func plan(t testing.TB, want spec.Daemon, cur current, roster []api.RosterNode) change {
+	t.Helper()
+	c, err := planChange(want, cur, ringView{roster: roster}, seen{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestPlanChange(t *testing.T) {
 	edge := func(d *spec.Daemon) { d.Selector = map[string]string{"role": "edge"} }
 	has := func(d spec.Daemon, deleted bool) current { return current{spec: &d, deleted: deleted} }
@@ -39,30 +48,17 @@ func TestPlanChange(t *testing.T) {
 		{"nothing is there", daemon(nil), current{}, resultCreated, "starts on 2 nodes (web-1, db-1)"},
 		{"the same is there", daemon(nil), has(daemon(nil), false), resultUnchanged, "restarts nothing"},
 		{"another image", daemon(func(d *spec.Daemon) { d.Image = "docker.io/library/a:2" }), has(daemon(nil), false), resultConfigured, "restarts on 2 nodes (web-1, db-1)"},
-		{"a narrower selector restarts nothing that stays", daemon(edge), has(daemon(nil), false), resultConfigured, "stops on 1 node (db-1)"},
-		{"a wider selector", daemon(nil), has(daemon(edge), false), resultConfigured, "starts on 1 node (db-1)"},
+		{"a narrower selector restarts nothing that stays", daemon(edge), has(daemon(nil), false), resultConfigured, "stops on 1 node (db-1), restarts nothing"},
+		{"a wider selector", daemon(nil), has(daemon(edge), false), resultConfigured, "starts on 1 node (db-1), restarts nothing"},
 		{"it was deleted", daemon(nil), has(daemon(nil), true), resultCreated, "starts on 2 nodes (web-1, db-1)"},
 		{"for nobody", daemon(func(d *spec.Daemon) { d.Nodes = []string{"gone"} }), current{}, resultCreated, "is meant for none of the nodes"},
 		{"a restart that was asked for is kept", daemon(nil), has(daemon(func(d *spec.Daemon) { d.RestartNonce = "x" }), false), resultUnchanged, "restarts nothing"},
 	}
 	for _, c := range cases {
-		got := planChange(c.want, c.cur, twoNodes)
+		got := plan(t, c.want, c.cur, twoNodes)
 		if got.result != c.result || got.effect() != c.effect {
 			t.Errorf("%s: %s, %q; want %s, %q", c.why, got.result, got.effect(), c.result, c.effect)
 		}
-	}
-}
-
-// Failed nodes go into lanes too, as unhealthy; those whose id nobody knows
-// and those that it isn't meant for do not.
-func TestCandidates(t *testing.T) {
-	roster := append(twoNodes[:2:2], api.RosterNode{Name: "new-1", State: "alive", Healthy: true})
-	got := candidates(daemon(nil), roster)
-	if len(got) != 2 || got[0].Unhealthy || !got[1].Unhealthy {
-		t.Errorf("%+v", got)
-	}
-	if got := candidates(daemon(func(d *spec.Daemon) { d.Nodes = []string{"web-1"} }), roster); len(got) != 1 {
-		t.Errorf("%+v", got)
 	}
 }
 
@@ -76,13 +72,14 @@ func TestPrintDiff(t *testing.T) {
 		d.Args = []string{"--new\x1b[31m"}
 	})
 	var b bytes.Buffer
-	printDiff(&b, planChange(want, current{spec: &old}, twoNodes))
+	printDiff(&b, plan(t, want, current{spec: &old}, twoNodes))
 	golden := `daemon/a changed: restarts on 2 nodes (web-1, db-1)
   image:
     - "docker.io/library/a:1"
     + "registry.example.com/a/very/long/repository/name:2"
   args: ["--old"] -> ["--new\u001B[31m"]
   env.A: - "1"
+  outside the roster: db-1 (down)
 `
 	if b.String() != golden {
 		t.Errorf("got:\n%s", b.String())
@@ -140,7 +137,7 @@ func TestConflictIsSettled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := planChange(*cur.spec, cur, twoNodes)
+	got := plan(t, *cur.spec, cur, twoNodes)
 	if got.result != resultConfigured || got.effect() != "restarts nothing" || !strings.Contains(got.settles, "written twice") {
 		t.Errorf("%s, %q, settles %q", got.result, got.effect(), got.settles)
 	}

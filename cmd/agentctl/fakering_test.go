@@ -45,6 +45,9 @@ type fakeScenario struct {
 	Failed  []string             `json:"failed"`  // of the leave report
 	Alone   bool                 `json:"alone"`   // nobody could be told of the leave
 	Local   fakeLocal            `json:"local"`
+	// Rollouts by daemon; Mute: agentd is too old to tell of them.
+	Rollouts map[string]fakeRoll `json:"rollouts"`
+	Mute     bool                `json:"mute"`
 }
 
 type fakeNode struct {

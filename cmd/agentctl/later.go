@@ -20,17 +20,6 @@ func (a *app) laterCommands() []*cobra.Command {
 		{use: "convert -f FILE", group: groupDaemons, short: "Make a daemon of a DaemonSet, Compose service or Quadlet",
 			long:    "Turns a Kubernetes DaemonSet, a Compose service with mode: global or a Quadlet\n.container file into a daemon, and names every field that it can't carry.",
 			example: "  agentctl convert -f daemonset.yaml > daemon.toml"},
-		{use: "rollout", group: groupDaemons, short: "See and steer rolling updates",
-			long: "Shows, pauses, resumes and takes back rolling updates.", example: "  agentctl rollout status node-exporter",
-			sub: []later{
-				{use: "status NAME", short: "Show an update until it ends", long: "Shows how far the update of a daemon is, until it ends.", example: "  agentctl rollout status node-exporter"},
-				{use: "history NAME", short: "List the revisions of a daemon", long: "Lists the revisions of a daemon that can be gone back to.", example: "  agentctl rollout history node-exporter"},
-				{use: "undo NAME [--to N]", short: "Go back to an older revision", long: "Goes back to the newest older revision, or to revision N.", example: "  agentctl rollout undo node-exporter --to 3"},
-				{use: "pause NAME", short: "Let no further node update", long: "Lets no further node update until resume.", example: "  agentctl rollout pause node-exporter"},
-				{use: "resume NAME", short: "Go on with a paused update", long: "Goes on with a paused update and forgives its failures so far.", example: "  agentctl rollout resume node-exporter"},
-				{use: "restart NAME", short: "Restart a daemon everywhere, in turns", long: "Restarts a daemon on every node, in turns.", example: "  agentctl rollout restart node-exporter"},
-				{use: "skip NAME NODE", short: "Go on without a node", long: "Goes on with an update without waiting for a node that is down.", example: "  agentctl rollout skip node-exporter web-6"},
-			}},
 		{use: "image", group: groupMore, short: "Images of this node", long: "Manages the images of this node.", example: "  agentctl image list",
 			sub: []later{
 				{use: "import FILE", short: "Take in an image archive", long: "Takes in an image from an OCI or Docker archive.", example: "  sudo agentctl image import node-exporter.tar"},

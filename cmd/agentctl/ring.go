@@ -154,12 +154,17 @@ func newer(key record.Key, err error) error {
 
 // placed reports whether a daemon is meant for a node.
 func placed(d spec.Daemon, n api.RosterNode) bool {
+	ok, _ := d.Selects(specNode(n))
+	return ok
+}
+
+// specNode is a node as selectors see it.
+func specNode(n api.RosterNode) spec.Node {
 	host, _, err := net.SplitHostPort(n.Address)
 	if err != nil {
 		host = n.Address
 	}
-	ok, _ := d.Selects(spec.Node{Name: n.Name, Address: host, Labels: n.Labels})
-	return ok
+	return spec.Node{Name: n.Name, Address: host, Labels: n.Labels}
 }
 
 // welcome reports whether a node's taints, cordon and drain let a daemon start
@@ -171,18 +176,4 @@ func welcome(d spec.Daemon, n api.RosterNode) (starts, stays bool) {
 		stays = stays && t.Effect != spec.NoExecute
 	}
 	return starts, stays
-}
-
-// candidates are the nodes that a new record may deal into lanes.
-func candidates(d spec.Daemon, roster []api.RosterNode) []record.Candidate {
-	var list []record.Candidate
-	for _, n := range roster {
-		var id record.NodeID
-		// A node whose id is not known yet joins a lane with a later record.
-		if id.UnmarshalText([]byte(n.ID)) != nil || !placed(d, n) {
-			continue
-		}
-		list = append(list, record.Candidate{ID: id, Unhealthy: !n.Healthy})
-	}
-	return list
 }

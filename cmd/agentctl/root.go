@@ -67,7 +67,7 @@ where they spread to all others. There is no controller: any machine will do.`,
 
 	root.AddCommand(
 		a.initCommand(), a.tokenCommand(), a.joinCommand(), a.leaveCommand(),
-		a.applyCommand(), a.diffCommand(), a.exportCommand(), a.validateCommand(), a.deleteCommand(),
+		a.applyCommand(), a.diffCommand(), a.exportCommand(), a.validateCommand(), a.deleteCommand(), a.rolloutCommand(),
 		a.statusCommand(), a.whyCommand(), a.logsCommand(), a.execCommand(), a.restartCommand(), a.topCommand(),
 		a.nodesCommand(), a.labelCommand(), a.taintCommand(), a.cordonCommand(), a.uncordonCommand(), a.drainCommand(),
 		a.forgetCommand(), a.eventsCommand(), a.volumesCommand(), a.keyCommand(),

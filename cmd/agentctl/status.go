@@ -44,7 +44,7 @@ and 4 when there is no such daemon.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.names = args
 			if o.watch {
-				return a.watchStatus(cmd.Context(), o)
+				return a.watch(cmd.Context(), watched{show: func(b *app) error { return b.showStatus(cmd.Context(), o) }})
 			}
 			return a.showStatus(cmd.Context(), o)
 		},

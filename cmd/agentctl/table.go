@@ -69,9 +69,9 @@ func paint(state string) string {
 	}
 	color := ""
 	switch word {
-	case "ok", "running", "completed", "alive":
+	case "ok", "running", "completed", "alive", "done", "finished":
 		color = "32"
-	case "rolling", "waiting", "pulling", "starting", "stopping", "deleting", "suspect", "paused", "rolled-back":
+	case "rolling", "waiting", "pulling", "starting", "stopping", "deleting", "suspect", "paused", "rolled-back", "updating", "late", "under-way":
 		color = "33"
 	case "degraded", "failed", "unhealthy", "backoff", "blocked", "unknown", "stopped":
 		color = "31"

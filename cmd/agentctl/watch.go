@@ -7,33 +7,39 @@ import (
 	"time"
 )
 
-// watchEvery is how often status -w looks.
+// watchEvery is how often -w looks.
 const watchEvery = time.Second
 
-// look is one rendering of the status.
+// look is one rendering of what is watched.
 type look struct {
 	out, trouble string
 	code         int
 }
 
-// lookOnce renders the status as it is seen at now.
-func (a *app) lookOnce(ctx context.Context, o statusOptions, now func() time.Time) look {
+// watched is something that is shown again and again.
+type watched struct {
+	show func(b *app) error // prints to b's streams
+	over func() bool        // nothing more will happen; nil: it never ends
+}
+
+// lookOnce renders it as it is seen at now.
+func (a *app) lookOnce(w watched, now func() time.Time) look {
 	var out, trouble bytes.Buffer
 	b := *a
 	b.stdout, b.stderr, b.now = &out, &trouble, now
 	b.agents = func() []int { return nil } // other agents come and go
 	l := look{}
-	if err := b.showStatus(ctx, o); err != nil {
+	if err := w.show(&b); err != nil {
 		l.code = b.report(err)
 	}
 	l.out, l.trouble = out.String(), trouble.String()
 	return l
 }
 
-// watchStatus shows the status anew whenever it changed, until ctx ends. On a
+// watch shows it anew whenever it changed, until it is over or ctx ends. On a
 // terminal it redraws, ages too; into a pipe it writes only what changed, for
 // which ages don't count. An agentd that is restarted is waited for.
-func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
+func (a *app) watch(ctx context.Context, w watched) error {
 	screen := isTerminal(a.stdout)
 	if a.color == "auto" && a.colored() {
 		a.color = "always" // what is rendered goes through a buffer
@@ -46,7 +52,7 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 		if screen {
 			clock = a.now
 		}
-		l := a.lookOnce(ctx, o, clock)
+		l := a.lookOnce(w, clock)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -56,14 +62,14 @@ func (a *app) watchStatus(ctx context.Context, o statusOptions) error {
 			first := last.code < 0
 			last = l
 			if !screen {
-				l = a.lookOnce(ctx, o, a.now)
+				l = a.lookOnce(w, a.now)
 			}
 			a.showLook(l, screen, first)
 			if first && l.code != exitOK && l.code != exitNotReady {
 				return &exitError{code: l.code}
 			}
 		}
-		if !wait(ctx, watchEvery) {
+		if w.over != nil && w.over() || !wait(ctx, watchEvery) {
 			return nil
 		}
 	}

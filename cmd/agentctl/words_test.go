@@ -169,33 +169,3 @@ func TestPubFile(t *testing.T) {
 		t.Error(got)
 	}
 }
-
-func TestProgress(t *testing.T) {
-	d := api.DaemonStatus{Name: "a", Generation: 5, Digest: "new", Nodes: []api.NodeDaemon{
-		{Node: "n1", Placed: true, Ready: true, Digest: "new"},
-		{Node: "n2", Placed: true, Ready: true, Digest: "old"},
-		{Node: "dead", Placed: true, Ready: true, Digest: "old"},
-		{Node: "n3", State: api.StateExcluded},
-	}}
-	alive := map[string]bool{"n1": true, "n2": true, "n3": true}
-	p := progressOf(d, 5, alive)
-	if p.done() || p.want != 2 || p.have != 1 {
-		t.Errorf("an old one is left: %+v", p)
-	}
-	d.Nodes[1].Digest = "new"
-	if p := progressOf(d, 5, alive); !p.done() {
-		t.Errorf("all alive ones have it: %+v", p)
-	}
-	if p := progressOf(d, 6, alive); p.done() {
-		t.Errorf("agentd does not know the generation yet: %+v", p)
-	}
-	d.State = api.DaemonDeleting
-	d.Nodes[0].Container = "a"
-	if p := progressOf(d, 5, alive); p.done() || p.left != 1 {
-		t.Errorf("a container is left: %+v", p)
-	}
-	d.Nodes[0].Container = ""
-	if p := progressOf(d, 5, alive); !p.done() {
-		t.Errorf("deleted everywhere: %+v", p)
-	}
-}
