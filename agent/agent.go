@@ -303,13 +303,23 @@ func (a *Agent) loop(ctx context.Context) error {
 	}
 	again := time.NewTimer(time.Hour) // for what time alone changes
 	defer again.Stop()
+	var last time.Time
 	look := func() {
+		last = time.Now()
 		if due := a.look(); due > 0 {
 			again.Reset(max(due, lookSpacing))
 		} else {
 			again.Stop()
 		}
 		a.tell()
+	}
+	// soon puts a look off, so that a burst of news costs one.
+	soon := func() bool {
+		wait := lookSpacing - time.Since(last)
+		if wait > 0 {
+			again.Reset(wait)
+		}
+		return wait > 0
 	}
 	look()
 	a.manager.isReady(a.sentence())
@@ -341,9 +351,12 @@ func (a *Agent) loop(ctx context.Context) error {
 				a.tell()
 				continue
 			}
+			if soon() {
+				continue
+			}
 		case <-a.book.Changed():
 			// What others say matters to who waits for a turn, or lends one.
-			if !a.hear() {
+			if !a.hear() || soon() {
 				continue
 			}
 		case <-refresh.C:

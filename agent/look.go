@@ -6,8 +6,9 @@ import (
 	"github.com/agentd/agentd/spec/record"
 )
 
-// lookSpacing keeps what is due very soon from becoming a busy loop.
-const lookSpacing = 10 * time.Millisecond
+// lookSpacing keeps bursts of news, and what is due very soon, from becoming a
+// busy loop.
+const lookSpacing = 20 * time.Millisecond
 
 // look decides what is wanted and tells the supervisor. It returns when to look
 // again though nothing happens; zero for no such time.
