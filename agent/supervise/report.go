@@ -63,7 +63,7 @@ type Totals struct {
 
 // show publishes a decision.
 func (w *worker) show(d *Desired, res Result) {
-	from := w.cond.state
+	from, unseen := w.cond.state, w.cond.state == "" || w.cond.reason == notLooked
 	if w.cond.transition(w.log, res.State, res.Reason, time.Now()) && from != res.State {
 		w.tell(Event{Type: EventState, Reason: res.Reason, From: string(from), To: string(res.State)})
 	}
@@ -101,7 +101,7 @@ func (w *worker) show(d *Desired, res Result) {
 			r.StartedAt = timeOf(inst.Labels[runtime.LabelStarted])
 		}
 	}
-	if from == "" && res.State == Running && !r.StartedAt.IsZero() {
+	if unseen && res.State == Running && !r.StartedAt.IsZero() {
 		// Found running: it has been so for longer than this agent knows.
 		w.cond.since = r.StartedAt
 		r.Since = r.StartedAt

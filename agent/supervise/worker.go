@@ -273,12 +273,15 @@ func (w *worker) check(d Desired) []policy.Denial {
 	return p.Check(d.Daemon)
 }
 
+// notLooked is the reason of a daemon before the first look at the runtime.
+const notLooked = "not looked at yet"
+
 // first makes sure that a daemon is reported before the first decision.
 func (w *worker) first(sit situation) {
 	if w.cond.state != "" {
 		return
 	}
-	r := Result{State: Waiting, Reason: "not looked at yet"}
+	r := Result{State: Waiting, Reason: notLooked}
 	if d := sit.of; d != nil && !d.Delete {
 		r.Placed, _ = d.Daemon.Selects(sit.site.Node)
 	}

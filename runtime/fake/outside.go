@@ -35,10 +35,15 @@ func (r *Runtime) pull(ctx context.Context, p runtime.Pull) (string, error) {
 	if p.Policy == "never" {
 		return "", fmt.Errorf("pull %q: %w: not on this node, and pull = \"never\"", p.Ref, runtime.ErrImage)
 	}
-	select {
-	case <-time.After(r.cfg.PullLatency):
-	case <-ctx.Done():
-		return "", ctx.Err()
+	for half := range int64(2) { // of an image of 2 MiB
+		if p.Progress != nil {
+			p.Progress(half<<20, 2<<20)
+		}
+		select {
+		case <-time.After(r.cfg.PullLatency / 2):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,7 +58,7 @@ func (r *Runtime) pull(ctx context.Context, p runtime.Pull) (string, error) {
 		return "", fmt.Errorf("pull %q: %w: manifest unknown", p.Ref, runtime.ErrImage)
 	}
 	if p.Progress != nil {
-		p.Progress(1, 1)
+		p.Progress(2<<20, 2<<20)
 	}
 	r.local[p.Ref] = digest
 	return digest, nil
