@@ -42,7 +42,7 @@ func (a *Agent) openRing() (err error) {
 	}
 	a.server, err = peer.NewServer(peer.ServerConfig{
 		Bind: a.cfg.Peer.Bind, Identity: a.identity, Authority: a.authority, Bindings: a.bindings,
-		Source: a.store, Book: a.book, Version: a.version, Log: a.log,
+		Source: a.store, Book: a.book, Version: a.version, Log: a.log, Mirror: a.mirror,
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 // concurrently.
 type Backend interface {
 	Reloader
+	Reacher
 	Status(ctx context.Context, q StatusQuery) (Status, error)
 	Nodes(ctx context.Context) (Nodes, error)
 	// Why explains one daemon, on one node when node is not "".

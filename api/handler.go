@@ -64,6 +64,9 @@ func (s *Server) routes() []route {
 		{"GET /v1/logs/{name}", rightAdmin, 0, []string{"follow", "tail", "since"}, s.getLogs},
 		{"POST /v1/exec/{name}", rightAdmin, 0, nil, s.postExec},
 		{"POST /v1/restart/{name}", rightAdmin, leaveTime, nil, s.postRestart},
+		{"GET /v1/reach", rightRead, readTime, nil, answer(func(r *http.Request) (any, error) {
+			return b.Reach(r.Context())
+		})},
 		{"POST /v1/reload", rightAdmin, putTime, nil, answer(func(r *http.Request) (any, error) {
 			return b.Reload(r.Context())
 		})},

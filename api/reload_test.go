@@ -9,6 +9,18 @@ func (s *stub) Reload(context.Context) (Reloaded, error) {
 	return Reloaded{Schema: Schema, Changed: []string{"node.labels"}, Restart: []string{"ring.bind"}}, s.err
 }
 
+func (s *stub) Reach(context.Context) (Reach, error) {
+	return Reach{Schema: Schema, Peers: []ReachPeer{{Node: "web-2", Sees: "alive", Skew: 0.25}}}, s.err
+}
+
+func TestReach(t *testing.T) {
+	socket, _ := serve(t, ServerConfig{Backend: &stub{}})
+	got, err := NewClient(socket).Reach(t.Context())
+	if err != nil || len(got.Peers) != 1 || got.Peers[0].Skew != 0.25 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestReload(t *testing.T) {
 	refusal := &Problem{Status: 409, Title: "Conflict", Detail: "agentd.toml:3: unknown key"}
 	for _, want := range []error{nil, refusal} {

@@ -120,4 +120,3 @@ func TestSetPolicy(t *testing.T) {
 		}
 	})
 }
-

@@ -58,6 +58,7 @@ const (
 	pathBody       = "/v1/body"
 	pathStatements = "/v1/statements"
 	pathPush       = "/v1/push"
+	pathMirror     = "/v1/mirror"
 )
 
 // Sizes, in bytes. A limit is checked before anything is allocated.

@@ -25,6 +25,8 @@ type ServerConfig struct {
 	Book      Statements
 	Limits    Limits
 	Log       *slog.Logger
+	// Mirror tells how a peer looks from here, and tries to reach it; optional.
+	Mirror func(ctx context.Context, p Peer) Mirror
 }
 
 // Server answers the other nodes of the ring.
@@ -137,6 +139,7 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET "+pathBody, s.body)
 	mux.HandleFunc("POST "+pathStatements, s.statements)
 	mux.HandleFunc("POST "+pathPush, s.push)
+	mux.HandleFunc("GET "+pathMirror, s.mirror)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.serving.Add(1)
 		defer s.serving.Done()
