@@ -60,6 +60,7 @@ type Book struct {
 	changed chan struct{} // capacity 1: any statement changed
 	mine    chan struct{} // capacity 1, for the ring: own statement changed
 	news    chan struct{} // capacity 1, for the ring: others' statements changed
+	leaves  chan struct{} // capacity 1, for the ring: somebody left, or came back
 }
 
 // noted is a statement and when it came.
@@ -87,6 +88,7 @@ func NewBook(cfg BookConfig) *Book {
 		changed:  make(chan struct{}, 1),
 		mine:     make(chan struct{}, 1),
 		news:     make(chan struct{}, 1),
+		leaves:   make(chan struct{}, 1),
 	}
 }
 
@@ -282,6 +284,9 @@ func (b *Book) accept(st Statement) bool {
 		return false
 	}
 	delete(b.gone, id)
+	if e, ok := b.nodes[id]; st.Left != (ok && e.Value.(*noted).Left) {
+		wake(b.leaves)
+	}
 	b.note(id, st)
 	return true
 }

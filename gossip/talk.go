@@ -90,8 +90,9 @@ func (t *talker) run(ctx context.Context) {
 			for _, m := range t.r.some(t.r.view.list(Alive), pushes) {
 				t.start(ctx, &wg, m, true)
 			}
-		case <-book.news:
+		case <-book.leaves:
 			wake(t.r.view.changed) // a failed member may turn out to have left
+		case <-book.news:
 			relay.Reset(time.Until(relayAt))
 		case <-relay.C:
 			relayAt = time.Now().Add(relayPause)
