@@ -19,6 +19,11 @@ import (
 // turnsFile holds this node's part in rollouts, in data_dir.
 const turnsFile = "rollout.state"
 
+// handOver is how long a container without a startup or readiness probe has to
+// run before its node's turn goes on, whatever min_ready says: it is ready as
+// soon as it runs, and one that can't read its configuration runs for a moment.
+const handOver = time.Second
+
 // turns is this node's part in rollouts: its own states, and what others signed
 // about theirs. The loop alone advances it; anybody may read.
 type turns struct {
@@ -35,6 +40,7 @@ type turns struct {
 	steer     steering
 	steerRoot gossip.Hash
 	steered   bool
+	avail     map[string]time.Duration  // guarded by mu: min_ready, by daemon
 	names     map[rollout.NodeID]string // guarded by mu: never changed, only replaced
 }
 
@@ -76,6 +82,9 @@ func (t *turns) plan(v daemonView, held string, l blobs) rollout.Plan {
 		Version: v.version, Delete: v.deleted, First: v.rollout.First, Digest: v.digest, Canaries: v.rollout.Canaries,
 		Fallback: v.rollout.Fallback, Held: held, Rollback: u.OnFailure == spec.OnFailureRollback, MaxFailures: u.MaxFailures,
 		MinReady: u.MinReady.D(), Bake: u.Bake.D(), Deadline: u.Deadline.D(),
+	}
+	if h := v.spec.Health; h.Startup == nil && h.Readiness == nil && !v.spec.Job() {
+		p.MinReady = max(p.MinReady, handOver)
 	}
 	switch u.Strategy {
 	case spec.StrategyAllAtOnce:
@@ -177,7 +186,13 @@ func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.
 			again = due
 		}
 	}
-	a.turns.remember(inputs, decisions, scene.peers.names)
+	avail := map[string]time.Duration{}
+	for _, d := range all {
+		if d.taken != nil {
+			avail[d.taken.name] = d.taken.spec.Update.MinReady.D()
+		}
+	}
+	a.turns.remember(inputs, decisions, scene.peers.names, avail)
 	return wants, again
 }
 
@@ -198,10 +213,10 @@ func (a *Agent) noteEnds(inputs map[string]rollout.Input, before map[string]roll
 }
 
 // remember keeps what was decided, for whoever asks.
-func (t *turns) remember(inputs map[string]rollout.Input, decisions map[string]rollout.Decision, names map[rollout.NodeID]string) {
+func (t *turns) remember(inputs map[string]rollout.Input, decisions map[string]rollout.Decision, names map[rollout.NodeID]string, avail map[string]time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.names = names
+	t.names, t.avail = names, avail
 	clear(t.plans)
 	clear(t.waits)
 	clear(t.boot) // was looked at
@@ -322,8 +337,8 @@ func (t *turns) moving() bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, p := range t.plans {
-		if p.MinReady > 0 {
+	for _, min := range t.avail {
+		if min > 0 {
 			return true // available, other than ready, is a matter of time
 		}
 	}
@@ -336,7 +351,7 @@ func (t *turns) say(r supervise.Report) (short bool, waits string, on []string) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.waits[r.Name]
-	short = r.Ready && !r.ReadySince.IsZero() && time.Since(r.ReadySince) < t.plans[r.Name].MinReady
+	short = r.Ready && !r.ReadySince.IsZero() && time.Since(r.ReadySince) < t.avail[r.Name]
 	return short, string(w.Code), nodeNames(w.On[:min(len(w.On), maxReasons)], t.names)
 }
 
