@@ -42,6 +42,7 @@ func configs() []config {
 		{name: "one", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}},
 		{name: "crash", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1, reboot: 1}},
 		{name: "supersede", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}},
+		{name: "crash, supersede", nodes: 2, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}, faults: budget{crash: 1}},
 		{name: "bad then good", nodes: 3, settled: true, bad: "b", ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}},
 		{name: "same digest", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'b', 1)}},
 		{name: "back to a", nodes: 3, settled: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'a', 1)}},

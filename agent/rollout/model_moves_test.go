@@ -347,7 +347,9 @@ func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) 
 	case strings.IndexByte(x.cfg.noImage, want) >= 0:
 		// It can't be prepared, so what runs goes on.
 	default:
-		x.replaced(m, d, rec, before)
+		if !x.cfg.outside {
+			x.replaced(m, d, rec, before)
+		}
 		m.set(taken, m.is(alive) && !x.records[rec-1].plan.First || m.is(taken))
 		m.set(alive, true)
 		m.set(ready|tried, false)
@@ -364,7 +366,7 @@ func (x *explorer) replaced(m *machine, d Decision, rec uint8, before *machine) 
 	switch {
 	case d.Run.Version.Compare(was.Observed) < 0 && d.Run != was.Current:
 		x.bad = fmt.Sprintf("took %s after it had seen %s", d.Run.Version, was.Observed)
-	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First && x.cfg.off&^ruleFree == 0:
+	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First:
 		x.bad = "a container that runs is replaced, and no turn is on the disk"
 	}
 }
@@ -455,7 +457,7 @@ func (x *explorer) stepping(w *world, i int, try tryFunc) {
 // after takes the outcome of a step into the world.
 func (x *explorer) after(w *world, i int, o *outcome, v view, before *machine) {
 	m := &w.m[i]
-	if o.bad != "" {
+	if o.bad != "" && !x.cfg.outside {
 		x.bad = o.bad
 	}
 	if o.disk != m.disk {

@@ -27,7 +27,7 @@ type config struct {
 	fullDisk       bool // any write may fail
 	tell           bool // operators restart on nodes (on-delete)
 	settles        bool // operators write over a conflict
-	deep           bool // only in make model
+	outside        bool // only the containers are looked at, not what agents say or write
 	off            rule
 }
 
