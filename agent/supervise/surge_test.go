@@ -199,6 +199,16 @@ func TestSurgeIsCalledOff(t *testing.T) {
 			if rep.PID != first.PID || rep.Restarts != 0 || !rep.ReadySince.Equal(first.ReadySince) || r.rt.Starts("web") != 1 {
 				t.Fatalf("after %v: %+v", wait, rep)
 			}
+			// What was taken away half-way comes back as if it had never been there.
+			r.set(v2)
+			r.after(wait)
+			r.set(v1)
+			r.after(150 * time.Millisecond)
+			r.set(v2)
+			r.after(20 * time.Second)
+			if rep := r.is("web", Running); rep.Digest != v2.Digest || rep.Restarts != 0 || rep.ExitCode != nil {
+				t.Fatalf("after %v: %+v", wait, rep)
+			}
 		})
 	}
 }
