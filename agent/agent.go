@@ -29,6 +29,7 @@ import (
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/agent/events"
 	"github.com/agentd/agentd/agent/logs"
+	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/agent/store"
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/api"
@@ -108,6 +109,7 @@ type Agent struct {
 
 	hadPeers  bool              // in earlier runs
 	isolated  time.Time         // owned by the loop: since when nobody else is reached
+	waiting   []rollout.NodeID  // owned by the loop: who waits for what this node says next
 	members   []gossip.Member   // owned by the loop: as seen last
 	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed
 

@@ -36,6 +36,7 @@ func (a *Agent) loop(ctx context.Context) error {
 			again.Stop()
 		}
 		a.tell()
+		a.inform()
 	}
 	// soon puts a look off, so that a burst of news costs one.
 	soon := func() bool {

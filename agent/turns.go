@@ -182,6 +182,7 @@ func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.
 		for _, e := range turned(name, before[name], dec, d.taken.revision, scene.peers.names) {
 			a.emit(e)
 		}
+		a.waiting = append(a.waiting, waiters(a.turns.keeper.ID(), inputs[name], before[name], dec.State)...)
 		if due := due(inputs[name], dec); due > 0 && (again == 0 || due < again) {
 			again = due
 		}
