@@ -52,7 +52,7 @@ func (a *Agent) PutRecord(ctx context.Context, kind, name string, envelope []byt
 
 // take stores an envelope that is what its address says it is.
 func (a *Agent) take(ctx context.Context, key record.Key, envelope []byte) (record.Record, bool, error) {
-	r, err := record.Verify(envelope, a.ringKey.ID, a.trust)
+	r, err := record.Verify(envelope, a.ringKey.ID, a.store.Trust())
 	if err != nil {
 		return record.Record{}, false, err
 	}
