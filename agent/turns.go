@@ -84,7 +84,7 @@ func (t *turns) plan(v daemonView, held string, l blobs) rollout.Plan {
 		MinReady: u.MinReady.D(), Bake: u.Bake.D(), Deadline: u.Deadline.D(),
 	}
 	if h := v.spec.Health; h.Startup == nil && h.Readiness == nil && !v.spec.Job() {
-		p.MinReady = max(p.MinReady, handOver)
+		p.HandOver = handOver
 	}
 	switch u.Strategy {
 	case spec.StrategyAllAtOnce:
@@ -291,6 +291,7 @@ func due(in rollout.Input, d rollout.Decision) time.Duration {
 		return next
 	}
 	if h.Ready {
+		sooner(p.HandOver - h.ReadyFor)
 		sooner(p.MinReady + p.Bake - h.ReadyFor)
 	}
 	if h.Tried > 0 && s.Failed != p.Version {

@@ -274,6 +274,8 @@ func (v view) judgeRollout(d daemonView, s api.DaemonStatus, pr progress) (state
 		return api.DaemonPaused, pr.paused
 	case pr.stopped() && behind > 0:
 		return api.DaemonPaused, fmt.Sprintf("%s failed with revision %d; agentctl rollout resume %s goes on, agentctl rollout undo %s goes back", who, d.revision, d.name, d.name)
+	case len(moving) > 0 && s.Available == s.Desired && s.Updated == s.Desired:
+		return api.DaemonRolling, quote(moving) // it keeps its turn for a moment
 	case len(moving) > 0:
 		return "", "" // as the nodes' own states say
 	case told:

@@ -117,7 +117,6 @@ grace = "5 minutes"
 	w.refused(1, "n1", []string{"apply", "-f", w.write("torn.toml", "name = \"web\nimage")}, "torn.toml:1")
 	w.refused(1, "n1", []string{"validate", bad}, "bad.toml:3")
 	w.refused(1, "n1", []string{"apply", "-f", w.Dir + "/missing.toml"}, "missing.toml")
-	w.refused(1, "n1", []string{"apply", "-f", w.write("later.toml", daemon("web", "[update]\nstrategy = \"rolling\""))}, "not supported yet")
 	// One bad file keeps all the others back.
 	good := w.write("good.toml", daemon("good", ""))
 	w.refused(1, "n1", []string{"apply", "-f", good, "-f", bad}, "bad.toml:3")

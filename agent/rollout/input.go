@@ -50,6 +50,7 @@ type Plan struct {
 	Rollback    bool // on failure; otherwise pause
 	MaxFailures int  // at least 1
 	MinReady    time.Duration
+	HandOver    time.Duration // a turn is kept at least this long after its container is ready
 	Bake        time.Duration // more, for canaries
 	Deadline    time.Duration // 0: none
 }

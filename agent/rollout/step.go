@@ -217,6 +217,9 @@ func (t *turn) ready() bool { return t.readyFor(t.to.Digest) }
 func (t *turn) readyFor(digest string) bool {
 	p, h := &t.in.Newest, &t.in.Here
 	need := p.MinReady
+	if t.s.Slot != nil {
+		need = max(need, p.HandOver)
+	}
 	if !t.g.Vetoed && t.canary(t.in.Self) {
 		need += p.Bake
 	}
