@@ -113,6 +113,13 @@ func (n *Net) Heal() {
 	clear(n.cut)
 }
 
+// SetLoss changes the share of packets that are lost.
+func (n *Net) SetLoss(p float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cfg.Loss = p
+}
+
 // Calls sums the requests for which match holds.
 func (n *Net) Calls(match func(Call) bool) int {
 	n.mu.Lock()
