@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/agentd/agentd/agent/doctor"
 	"github.com/agentd/agentd/api"
 )
 
@@ -38,6 +39,7 @@ type app struct {
 	journal   func(ctx context.Context, unit string) string
 	booted    func() bool // by systemd
 	installed string      // the folder whose agentd is the unit's
+	machine   func() doctor.Machine
 
 	socket   string // --socket
 	keyFile  string // --key
@@ -49,7 +51,7 @@ type app struct {
 // run is agentctl: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now, agents: api.RunningAgents,
-		addresses: localAddresses, systemctl: systemctl, journal: lastLines, booted: bootedBySystemd, installed: defaultDir}
+		addresses: localAddresses, systemctl: systemctl, journal: lastLines, booted: bootedBySystemd, installed: defaultDir, machine: doctor.This}
 	return a.run(ctx, args)
 }
 

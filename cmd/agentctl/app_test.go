@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/agentd/agentd/agent/doctor"
 	"github.com/agentd/agentd/api"
 )
 
@@ -28,6 +29,7 @@ func testApp(t *testing.T) (a *app, stdout, stderr *bytes.Buffer) {
 		systemctl: func(context.Context, ...string) error { return errors.New("no systemd here") },
 		journal:   func(context.Context, string) string { return "" },
 		booted:    func() bool { return false }, installed: defaultDir,
+		machine: doctor.This,
 	}, stdout, stderr
 }
 

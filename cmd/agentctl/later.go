@@ -26,8 +26,6 @@ func (a *app) laterCommands() []*cobra.Command {
 				{use: "list", short: "List the images of this node", long: "Lists the images of this node and what the ring holds.", example: "  agentctl image list"},
 				{use: "prune", short: "Remove images that nothing uses", long: "Removes images that no daemon of this node uses.", example: "  sudo agentctl image prune"},
 			}},
-		{use: "doctor", group: groupMore, short: "Check this machine and say what to do",
-			long: "Checks containerd, cgroups, clock, ring, keys and file modes, and says what to\ndo.", example: "  sudo agentctl doctor"},
 	}
 	var cmds []*cobra.Command
 	for _, l := range list {

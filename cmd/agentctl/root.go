@@ -71,7 +71,7 @@ where they spread to all others. There is no controller: any machine will do.`,
 		a.statusCommand(), a.whyCommand(), a.logsCommand(), a.execCommand(), a.restartCommand(), a.topCommand(),
 		a.nodesCommand(), a.labelCommand(), a.taintCommand(), a.cordonCommand(), a.uncordonCommand(), a.drainCommand(),
 		a.forgetCommand(), a.eventsCommand(), a.volumesCommand(), a.keyCommand(),
-		a.reloadCommand(), a.waitReadyCommand(), a.completionCommand(), a.versionCommand(),
+		a.doctorCommand(), a.reloadCommand(), a.waitReadyCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.AddCommand(a.laterCommands()...)
 	return root

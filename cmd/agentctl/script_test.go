@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"agentctl": main, "agentctl-installed": installedMain})
+	testscript.Main(m, map[string]func(){"agentctl": main, "agentctl-installed": installedMain, "mksocket": mksocket})
 }
 
 // TestScripts runs testdata/*.txtar. Besides testscript's own commands there are

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/agentd/agentd/agent/doctor"
 	"github.com/agentd/agentd/api"
 )
 
@@ -17,8 +19,47 @@ import (
 func installedMain() {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.Getenv, now: time.Now, agents: api.RunningAgents,
 		addresses: localAddresses, systemctl: systemctl, journal: lastLines,
-		booted: func() bool { return true }, installed: os.Getenv("INSTALLED")}
+		booted: func() bool { return true }, installed: os.Getenv("INSTALLED"), machine: fineMachine}
 	os.Exit(a.run(context.Background(), os.Args[1:]))
+}
+
+// mksocket makes a socket that nobody serves.
+func mksocket() {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: os.Args[1], Net: "unix"})
+	if err != nil {
+		panic(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+	if err := os.Chmod(os.Args[1], 0o660); err != nil {
+		panic(err)
+	}
+}
+
+// fineMachine has nothing wrong but for what $UNSYNCED and $NOCONTAINERD say.
+func fineMachine() doctor.Machine {
+	m := doctor.This()
+	m.Run = func(_ context.Context, name string, _ ...string) (string, error) {
+		switch name {
+		case "ctr":
+			return "Server:\n  Version: 2.3.7\n", nil
+		case "runc":
+			return "runc version 1.4.2\n", nil
+		case "systemctl":
+			return "LoadState=not-found\n", nil
+		}
+		return "", errors.New("not here")
+	}
+	m.Space = func(string) (doctor.Space, error) { return doctor.Space{Free: 50 << 30, Size: 100 << 30}, nil }
+	m.Synced = func() (bool, error) { return os.Getenv("UNSYNCED") == "", nil }
+	m.Try = func(string, string) error { return nil }
+	m.Dial = func(context.Context, string, string) error {
+		if os.Getenv("NOCONTAINERD") != "" {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	return m
 }
 
 // What systemd says is not enough when agentd does not come up: its own last

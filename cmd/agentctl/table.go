@@ -71,9 +71,9 @@ func paint(state string) string {
 	switch word {
 	case "ok", "running", "completed", "alive", "done", "finished":
 		color = "32"
-	case "rolling", "waiting", "pulling", "starting", "stopping", "deleting", "suspect", "paused", "rolled-back", "updating", "late", "under-way":
+	case "rolling", "waiting", "pulling", "starting", "stopping", "deleting", "suspect", "paused", "rolled-back", "warn", "updating", "late", "under-way":
 		color = "33"
-	case "degraded", "failed", "unhealthy", "backoff", "blocked", "unknown", "stopped":
+	case "degraded", "fail", "failed", "unhealthy", "backoff", "blocked", "unknown", "stopped":
 		color = "31"
 	default:
 		return state
