@@ -3,7 +3,6 @@ package rollout
 import (
 	"fmt"
 	"math/bits"
-	"strings"
 )
 
 // check returns what is wrong with a world, looking at its containers.
@@ -125,7 +124,7 @@ func (x *explorer) root(w *world, n int, passed uint8) string {
 // get ready.
 func (x *explorer) busy(w *world, n int, s State, plan *Plan) string {
 	m := &w.m[n]
-	never := m.want > 0 && strings.IndexByte(x.cfg.bad+x.cfg.noImage, m.want) >= 0
+	never := x.never(n, m.want, x.cfg.bad+x.cfg.noImage)
 	switch {
 	case s.IsDone(s.Observed), never, m.is(cordoned):
 		return ""

@@ -158,6 +158,12 @@ func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
 	for id := range w.ids {
 		if id != m.id {
 			v.peers[id] = w.known(n, id)
+			if k := m.know[id]; x.cfg.twice && k > 1 {
+				part := x.states[v.peers[id]]
+				earlier := x.states[w.told[id][0]]
+				part.Slot, part.Lent = earlier.Slot, earlier.Lent
+				v.peers[id] = x.intern(part)
+			}
 		}
 	}
 	return v, conflict
@@ -348,7 +354,7 @@ func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) 
 		// It can't be prepared, so what runs goes on.
 	default:
 		if !x.cfg.outside {
-			x.replaced(m, d, rec, before)
+			x.replaced(w, m, d, rec, before)
 		}
 		m.set(taken, m.is(alive) && !x.records[rec-1].plan.First || m.is(taken))
 		m.set(alive, true)
@@ -358,7 +364,7 @@ func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) 
 }
 
 // replaced checks what must hold when a container gives way to another one.
-func (x *explorer) replaced(m *machine, d Decision, rec uint8, before *machine) {
+func (x *explorer) replaced(w *world, m *machine, d Decision, rec uint8, before *machine) {
 	s, was := x.states[m.disk], State{}
 	if before.mem > 0 {
 		was = x.states[before.mem-1]
@@ -368,6 +374,15 @@ func (x *explorer) replaced(m *machine, d Decision, rec uint8, before *machine) 
 		x.bad = fmt.Sprintf("took %s after it had seen %s", d.Run.Version, was.Observed)
 	case m.is(alive) && s.Slot == nil && !x.records[rec-1].plan.First:
 		x.bad = "a container that runs is replaced, and no turn is on the disk"
+	}
+	plan := &x.records[rec-1].plan
+	g := Of(plan.Version)
+	if m.is(alive) && s.Slot != nil && *s.Slot == (Slot{g, g}) && plan.Strategy == Rolling && !slices.Contains(plan.Canaries, idOf(m.id)) {
+		for _, c := range plan.Canaries {
+			if i := w.owner(x.cfg.nodes, c[0]-1); i >= 0 && w.wrong&(1<<i) == 0 && !x.states[w.m[i].disk].IsDone(g) {
+				x.bad = fmt.Sprintf("it goes on to %s before the canary n%d is done", g, i)
+			}
+		}
 	}
 }
 
@@ -381,7 +396,9 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 			next := *w
 			x.bad = ""
 			change(&next, &next.m[i])
-			next.trim(x.cfg.nodes, x.cfg.older)
+			if !x.cfg.twice && !x.cfg.backwards {
+				next.trim(x.cfg.nodes, x.cfg.older)
+			}
 			emit(e, &next, progress)
 		}
 		x.faults(w, i, try)
@@ -396,7 +413,7 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 		if !m.is(looked) {
 			try(event{kind: evLook, n: n}, true, func(w *world, m *machine) { m.set(looked, true) })
 		}
-		if m.box > 0 && m.is(alive) && !m.is(ready) && strings.IndexByte(x.cfg.bad, m.box) < 0 {
+		if m.box > 0 && m.is(alive) && !m.is(ready) && !x.never(i, m.box, x.cfg.bad) {
 			try(event{kind: evReady, n: n}, true, func(w *world, m *machine) {
 				m.set(ready, true)
 				m.set(taken, false)
@@ -407,6 +424,11 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 		x.operators(w, i, try)
 		x.stepping(w, i, try)
 	}
+}
+
+// never reports whether a digest is one of those given, on machine i.
+func (x *explorer) never(i int, digest uint8, of string) bool {
+	return digest > 0 && strings.IndexByte(of, digest) >= 0 && (x.cfg.badOn == 0 || x.cfg.badOn&(1<<i) != 0)
 }
 
 type tryFunc = func(e event, progress bool, change func(w *world, m *machine))
@@ -506,6 +528,9 @@ func (x *explorer) messages(w *world, i int, try tryFunc) {
 		for s := k + 1; s <= last; s++ {
 			try(event{evStatement, n, id, s}, true, func(w *world, m *machine) { m.know[id] = s })
 		}
+		for s := uint8(1); x.cfg.backwards && s < k; s++ {
+			try(event{evStatement, n, id, s}, false, func(w *world, m *machine) { m.know[id] = s })
+		}
 	}
 	for b := w.exists &^ m.records; b != 0; b &= b - 1 {
 		r := bits.TrailingZeros64(b)
@@ -538,9 +563,12 @@ func (x *explorer) faults(w *world, i int, try tryFunc) {
 	if w.left.loss > 0 && !m.is(agentUp) && w.ids < maxIDs {
 		try(event{kind: evLoss, n: n}, false, func(w *world, m *machine) {
 			w.left.loss--
-			m.id, m.disk, m.accepted = w.ids, 0, 0
+			m.disk, m.accepted = 0, 0
 			m.set(rebooted, false)
-			w.ids++
+			if !x.cfg.sameID {
+				m.id = w.ids
+				w.ids++
+			}
 		})
 	}
 	if w.left.exit > 0 && m.is(alive) {
@@ -552,7 +580,7 @@ func (x *explorer) faults(w *world, i int, try tryFunc) {
 	if w.left.cordon > 0 {
 		try(event{kind: evCordon, n: n}, false, func(w *world, m *machine) { w.left.cordon--; m.set(cordoned, !m.is(cordoned)) })
 	}
-	never := strings.IndexByte(x.cfg.bad+x.cfg.noImage, m.want) >= 0
+	never := x.never(i, m.want, x.cfg.bad+x.cfg.noImage)
 	if x.cfg.deadline && m.want > 0 && !m.is(tried) && m.is(agentUp) && (m.box != m.want || !m.is(ready)) && (never || x.cfg.slow) {
 		try(event{kind: evTried, n: n}, never, func(w *world, m *machine) { m.set(tried, true) })
 	}

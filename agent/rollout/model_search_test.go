@@ -12,11 +12,15 @@ type config struct {
 	about string
 	nodes int
 	ops   []op
-	// settled: operation 0 is through everywhere before anything else happens.
-	settled bool
+	// settled is how many operations are through everywhere before anything else
+	// happens; the machines in apart are cut off after the first of them.
+	settled int
+	apart   uint8
+	rejoin  bool // and then things go on until nothing happens by itself
 	faults  budget
 
-	bad     string // digests that never get ready
+	bad     string // digests that never get ready,
+	badOn   uint8  // on these machines; 0 for all
 	noImage string // digests that can't be prepared: the old container stays
 	// deadline: rollouts have one, and what never gets ready misses it; slow:
 	// so may everything else.
@@ -27,8 +31,14 @@ type config struct {
 	fullDisk       bool // any write may fail
 	tell           bool // operators restart on nodes (on-delete)
 	settles        bool // operators write over a conflict
+	backwards      bool // older statements replace newer ones
+	deep           bool // only in make model
 	outside        bool // only the containers are looked at, not what agents say or write
-	off            rule
+
+	// What the protocol forbids, to see what for.
+	off    rule
+	twice  bool // evidence is asked for in two parts, at two times
+	sameID bool // a node that lost its state keeps its id
 }
 
 // result is what a search found.
@@ -58,18 +68,37 @@ func (x *explorer) start() *world {
 		w.m[i].flags = agentUp | looked
 		w.m[i].mem = 1
 	}
-	if x.cfg.settled {
+	for i := range x.cfg.settled {
 		x.operators(w, 0, func(e event, _ bool, change func(*world, *machine)) {
-			if e.kind == evOp && e.x == 0 {
+			if int(e.x) == i {
 				next := *w
 				change(&next, &next.m[0])
 				*w = next
 			}
 		})
+		if i > 0 {
+			x.cut(w, false)
+		}
+		x.settle(w)
+		x.cut(w, true)
+	}
+	if x.cfg.rejoin {
 		x.settle(w)
 	}
 	w.left = x.cfg.faults
 	return w
+}
+
+// cut stops or starts the agents of the machines that are apart.
+func (x *explorer) cut(w *world, up bool) {
+	for i := range x.cfg.nodes {
+		if m := &w.m[i]; x.cfg.apart&(1<<i) != 0 {
+			m.set(agentUp|looked, up)
+			if m.mem = 0; up {
+				m.mem = m.disk + 1
+			}
+		}
+	}
 }
 
 // settle lets happen what happens by itself until nothing does.
@@ -151,7 +180,7 @@ func explore(cfg *config, maxStates int, until time.Time) result {
 				nextLevel = append(nextLevel, *next)
 				nextIndex = append(nextIndex, uint32(len(how)-1))
 			})
-			if r.bad == "" && quiet {
+			if r.bad == "" && quiet && !cfg.outside {
 				r.quiet++
 				if bad := x.stuck(w); bad != "" {
 					fail(at, "stuck: "+bad)
@@ -171,10 +200,9 @@ func explore(cfg *config, maxStates int, until time.Time) result {
 func (x *explorer) replay(path []event) []string {
 	w := x.start()
 	var out []string
-	for _, r := range x.records {
-		if w.exists != 0 {
-			out = append(out, "at first everybody is through with "+r.String())
-			break
+	for i, r := range x.records {
+		if w.exists&(1<<i) != 0 {
+			out = append(out, "through before: "+r.String())
 		}
 	}
 	for i := len(path) - 1; i >= 0; i-- {

@@ -39,7 +39,8 @@ type op struct {
 	strategy Strategy
 	rollback bool
 	failures int
-	low      bool // loses a fork
+	low      bool    // loses a fork
+	lanes    [][]int // instead of those that NextDaemonBody makes
 
 	node int // opSkip
 }
@@ -116,6 +117,16 @@ func (x *explorer) sign(w *world, n, i int) int {
 		body, _, err := record.NextDaemonBody(next)
 		if err != nil {
 			panic(err)
+		}
+		if o.lanes != nil {
+			body.Rollout.Lanes = nil
+			for _, lane := range o.lanes {
+				var ids []NodeID
+				for _, i := range lane {
+					ids = append(ids, idOf(uint8(i)))
+				}
+				body.Rollout.Lanes = append(body.Rollout.Lanes, ids)
+			}
 		}
 		s.body = body
 		if s.rec.Body, err = record.EncodeDaemon(body); err != nil {
