@@ -63,6 +63,20 @@ func (r *Runtime) cgroupsPath(id string) string {
 	return "/agentd/" + r.cfg.Namespace + "/" + id
 }
 
+// unitProperties are annotations that runc turns into properties of a
+// container's scope; nil where runc makes no scope. They order it for shutdown,
+// when systemd stops all scopes at once: what waited for agentd-ready.target at
+// boot stops first, the network last.
+func (r *Runtime) unitProperties() map[string]string {
+	if !r.systemd {
+		return nil
+	}
+	return map[string]string{
+		"org.systemd.property.Before": "['agentd-ready.target']",
+		"org.systemd.property.After":  "['network.target']",
+	}
+}
+
 // cgroupDirs are the folders that stand for it, whether they exist or not.
 func (r *Runtime) cgroupDirs(id string) []string {
 	path := r.cgroupsPath(id)

@@ -21,11 +21,12 @@ import (
 // machine is what a spec depends on besides what was asked for.
 type machine struct {
 	cgroupsPath string
-	unified     bool     // cgroup version 2
-	swapLimit   bool     // the kernel can limit swap
-	caps        []string // what containerd may give at most
-	hosts       bool     // /etc/hosts exists
-	resolv      bool     // /etc/resolv.conf exists
+	unit        map[string]string // properties of the systemd scope
+	unified     bool              // cgroup version 2
+	swapLimit   bool              // the kernel can limit swap
+	caps        []string          // what containerd may give at most
+	hosts       bool              // /etc/hosts exists
+	resolv      bool              // /etc/resolv.conf exists
 	// deepReadOnly: a mount can be made read-only with all that is below it.
 	deepReadOnly bool
 	user         specs.User
@@ -39,7 +40,7 @@ func (r *Runtime) buildSpec(ctx context.Context, s runtime.Spec, img image) (*sp
 		return nil, err
 	}
 	m := machine{
-		cgroupsPath: r.cgroupsPath(s.ID), unified: r.cgroups.unified, swapLimit: r.cgroups.swapLimit(),
+		cgroupsPath: r.cgroupsPath(s.ID), unit: r.unitProperties(), unified: r.cgroups.unified, swapLimit: r.cgroups.swapLimit(),
 		hosts: exists("/etc/hosts"), resolv: exists("/etc/resolv.conf"), deepReadOnly: recursiveReadOnly(), user: who,
 	}
 	if s.Privileged {
@@ -74,6 +75,7 @@ func ociSpec(ctx context.Context, s runtime.Spec, img image, m machine) (*specs.
 		oci.WithProcessArgs(args...),
 		oci.WithProcessCwd(workingDir(s, img)),
 		oci.WithCgroup(m.cgroupsPath),
+		oci.WithAnnotations(m.unit),
 		withUser(m.user),
 		withNamespaces(s),
 		withRights(s, m),

@@ -273,6 +273,19 @@ func TestCgroupPaths(t *testing.T) {
 	}
 }
 
+// systemd is told when to stop a container at shutdown; without systemd, runc
+// would not know what to do with that.
+func TestUnitProperties(t *testing.T) {
+	spec := generate(t, runtime.Spec{ID: "x"}, machine{unit: (&Runtime{systemd: true}).unitProperties()})
+	if got := spec.Annotations["org.systemd.property.Before"]; got != "['agentd-ready.target']" {
+		t.Errorf("with systemd, a container's scope comes before %q", got)
+	}
+	spec = generate(t, runtime.Spec{ID: "x"}, machine{unit: (&Runtime{}).unitProperties()})
+	if len(spec.Annotations) != 0 {
+		t.Errorf("without systemd: %v", spec.Annotations)
+	}
+}
+
 func TestParseSignal(t *testing.T) {
 	for text, want := range map[string]int{
 		"SIGTERM": 15, "term": 15, "15": 15, "SIGRTMIN": 34, "SIGRTMIN+3": 37, "RTMIN+3": 37,
