@@ -30,7 +30,7 @@ test: build ## install what is missing (as root) and run every test, real contai
 
 e2e: ## Debian machines that boot, with the package installed: restarts, power cuts, partitions, upgrades (root)
 	@e2e/install.sh machines
-	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,nspawn,exporter} $(GO) test -count=1 -timeout 20m -v $(ARGS) ./e2e/machines
+	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,nspawn,exporter} $(GO) test -count=1 -timeout 20m -parallel 3 -v $(ARGS) ./e2e/machines
 
 e2e-net: build ## only the tests with whole agents on a small network (root)
 	@e2e/install.sh test
