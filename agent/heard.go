@@ -1,16 +1,10 @@
 package agent
 
 import (
-	"math"
-
 	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/spec/record"
 )
-
-// leftWord is a node's own word that it stopped everything and left. It is
-// taken back when the node joins again.
-const leftWord = math.MaxUint64
 
 // heard is what others signed about their part in rollouts, decoded once per
 // statement. It belongs to the agent's loop.
@@ -101,7 +95,7 @@ func (h *heard) peers(members []gossip.Member) peers {
 		p.names[n.id] = n.name
 		switch {
 		case n.left:
-			p.left[n.id] = leftWord
+			p.left[n.id] = rollout.LeftWord
 		case up[n.name]:
 			p.alive[n.id], p.alive[rollout.NodeID(n.ring)] = true, true
 		default:

@@ -78,7 +78,7 @@ func (v view) peers() peers {
 		p.names[id] = name
 		switch {
 		case said.Left:
-			p.left[id] = leftWord
+			p.left[id] = rollout.LeftWord
 		case up[name]:
 			p.alive[id], p.alive[ring] = true, true
 		default:
@@ -100,9 +100,13 @@ func (v view) rollout(d daemonView) api.Rollout {
 	out := api.Rollout{
 		Schema: api.Schema, Daemon: d.name, Generation: d.generation, Record: d.version.Digest.String(), Revision: d.revision,
 		State: status.State, Reason: status.Reason, Strategy: d.spec.Update.Strategy, First: d.rollout.First,
+		AppliedAt: d.created.UTC(), AppliedBy: d.author, Deleted: d.deleted,
 		MaxUnavailable: d.rollout.K, Paused: status.Paused, PausedReason: pr.paused, RolledBack: pr.g.Vetoed, Finished: pr.finished,
 		FallbackGeneration: d.rollout.Fallback.Generation, FallbackRevision: v.revisionOf(d.name, d.rollout.Fallback),
 		Failures: []string{}, Forgiven: []string{}, Threshold: pr.plan.Threshold(), Lanes: len(pr.plan.Lanes), Nodes: []api.RolloutNode{},
+	}
+	if p := v.steer.pauses[d.name]; p.Paused {
+		out.PausedBy = p.by
 	}
 	out.Finished = out.Finished && pr.known && pr.plan.Version == d.version
 	names := v.peers().names
@@ -208,7 +212,7 @@ func (v view) wordOf(daemon string, pr progress, id rollout.NodeID) string {
 	switch {
 	case pr.words[id] == 0:
 		return ""
-	case pr.words[id] == leftWord:
+	case pr.words[id] == rollout.LeftWord:
 		return api.WordLeft
 	}
 	for _, sk := range v.steer.skips[daemon] {
@@ -275,7 +279,7 @@ func (v view) judgeRollout(d daemonView, s api.DaemonStatus, pr progress) (state
 	case pr.stopped() && behind > 0:
 		return api.DaemonPaused, fmt.Sprintf("%s failed with revision %d; agentctl rollout resume %s goes on, agentctl rollout undo %s goes back", who, d.revision, d.name, d.name)
 	case len(moving) > 0 && s.Available == s.Desired && s.Updated == s.Desired:
-		return api.DaemonRolling, quote(moving) // it keeps its turn for a moment
+		return api.DaemonRolling, "all are up; " + moving[0].Node + " keeps its turn for a moment"
 	case len(moving) > 0:
 		return "", "" // as the nodes' own states say
 	case told:

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -54,6 +55,11 @@ type Plan struct {
 	Bake        time.Duration // more, for canaries
 	Deadline    time.Duration // 0: none
 }
+
+// LeftWord is the number, in Input.Words, of a node's own word that it stopped
+// everything and left. It counts as done, and is taken back when the node joins
+// again.
+const LeftWord = math.MaxUint64
 
 // Strategy is the spec's update.strategy.
 type Strategy int
@@ -163,13 +169,16 @@ func (in Input) name(n NodeID) string {
 }
 
 // Finished reports whether every node of the lanes is itself done with the
-// plan's record (with its veto, if there is one), none by somebody else's word
-// and no turn lent. Only then may its successor deal lanes anew.
+// plan's record (with its veto, if there is one) or left by its own word, none is
+// down by somebody else's, and no turn is lent. Only then may its successor deal lanes anew.
 func Finished(p Plan, vetoed bool, peers map[NodeID]State, words map[NodeID]uint64) bool {
 	g := Version{p.Version, vetoed}
 	for _, lane := range p.Lanes {
 		for _, m := range lane {
 			s, ok := peers[m]
+			if words[m] == LeftWord {
+				continue
+			}
 			if !ok || words[m] > 0 || !s.IsDone(g) || s.Slot != nil || s.Lent != nil {
 				return false
 			}
