@@ -160,8 +160,11 @@ func (t *turn) move() Decision {
 	case p.Strategy == OnDelete && !h.Told:
 		return t.waits(Wait{Code: WaitTold, Reason: "update.strategy is on-delete: agentctl restart " + t.in.Daemon + " on this node takes it"})
 	case p.Strategy == Rolling:
-		w := t.borrow()
-		if !late {
+		var w Wait
+		if late {
+			w = t.borrow()
+		} else {
+			t.s.Asks = NodeID{}
 			w = t.awaits()
 		}
 		if w.Code != "" {
