@@ -2,10 +2,13 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 const (
@@ -40,9 +43,7 @@ func (r *Ring) Leave(ctx context.Context) error {
 	if others > farewells {
 		pause(ctx, spread)
 	}
-	deadline, _ := ctx.Deadline()
-	wait := max(time.Until(deadline), 100*time.Millisecond)
-	err := ml.Leave(wait)
+	err := r.depart(ctx, ml)
 	if others > 0 && told == 0 {
 		return fmt.Errorf("leave ring: none of %d members answered; they will see this node as failed", others)
 	}
@@ -50,6 +51,18 @@ func (r *Ring) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave ring: %w", err)
 	}
 	return nil
+}
+
+// depart lets memberlist tell others, unless Run ended meanwhile: memberlist
+// panics when it is to leave after its shutdown.
+func (r *Ring) depart(ctx context.Context, ml *memberlist.Memberlist) error {
+	r.ending.Lock()
+	defer r.ending.Unlock()
+	if r.list() != ml {
+		return errors.New("the membership ended meanwhile")
+	}
+	deadline, _ := ctx.Deadline()
+	return ml.Leave(max(time.Until(deadline), 100*time.Millisecond))
 }
 
 // farewell gives the own statement to some members and returns how many took it.

@@ -48,6 +48,10 @@ type Ring struct {
 	joined chan struct{}
 	rewake chan struct{} // Rejoin was called
 
+	// ending is held while the membership ends, by a leave or by a stop, at most
+	// for as long as a leave may take. It is taken before mu.
+	ending sync.Mutex
+
 	mu       sync.Mutex
 	rng      *rand.Rand             // guarded by mu
 	admitted map[string]bool        // name/id that Admit agreed to; guarded by mu
@@ -131,6 +135,8 @@ func (r *Ring) Run(ctx context.Context) error {
 // stop ends the membership without a word to others: a node that stops is not
 // one that leaves.
 func (r *Ring) stop() {
+	r.ending.Lock()
+	defer r.ending.Unlock()
 	r.mu.Lock()
 	ml, h := r.ml, r.hooks
 	r.ml, r.hooks = nil, nil
