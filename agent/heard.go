@@ -11,6 +11,7 @@ import (
 type heard struct {
 	nodes map[string]*heardNode // by name and key
 	busy  map[string]bool       // daemons whose rollout is not over here
+	known peers                 // as said; who is up is filled in by peers
 }
 
 type heardNode struct {
@@ -22,36 +23,43 @@ type heardNode struct {
 	turns     map[string]rollout.State // by daemon
 }
 
+func newHeard() heard {
+	return heard{nodes: map[string]*heardNode{}, busy: map[string]bool{}, known: newPeers()}
+}
+
 // listen takes over what is new, and reports whether any of it can matter to
 // this node, which is self in lanes.
 func (h *heard) listen(all []gossip.Statement, self rollout.NodeID, own string) (matters bool) {
-	seen := make(map[string]bool, len(all))
+	seen := make(map[*heardNode]bool, len(all))
 	for _, st := range all {
 		if st.Node == own {
 			continue
 		}
-		key := st.Node + "\x00" + string(st.Key)
-		seen[key] = true
-		n := h.nodes[key]
-		if n != nil && n.boot == st.Boot && n.seq == st.Seq {
-			continue
-		}
+		n := h.nodes[st.Node+"\x00"+string(st.Key)]
 		if n == nil {
 			n = &heardNode{name: st.Node, ring: gossip.MakeNodeID(st.Node, st.Key)}
-			h.nodes[key] = n
+			h.nodes[st.Node+"\x00"+string(st.Key)] = n
 		}
-		was := *n
-		n.boot, n.seq, n.left = st.Boot, st.Seq, st.Left
+		seen[n] = true
+		if n.boot == st.Boot && n.seq == st.Seq {
+			continue
+		}
+		n.boot, n.seq = st.Boot, st.Seq
 		said, err := decodeStatement(st.Body)
 		if err != nil {
-			continue // who talks nonsense has said nothing new
+			n.left = st.Left
+			continue // who talks nonsense has said nothing new of its turns
 		}
+		was := *n
 		n.id, n.left = rollout.MakeID(record.NodeID(n.ring), said.Salt), st.Left || said.Left
 		n.turns = said.Turns
-		matters = matters || h.matter(was, *n, self)
+		matters = h.matter(was, *n, self) || matters
+		h.known.forget(was)
+		h.known.learn(*n)
 	}
-	for key := range h.nodes {
-		if !seen[key] {
+	for key, n := range h.nodes {
+		if !seen[n] {
+			h.known.forget(*n)
 			delete(h.nodes, key)
 			matters = true
 		}
@@ -61,7 +69,7 @@ func (h *heard) listen(all []gossip.Statement, self rollout.NodeID, own string) 
 
 // matter reports whether a change of what n says can change a decision here.
 func (h *heard) matter(was, n heardNode, self rollout.NodeID) bool {
-	if was.left != n.left {
+	if was.left != n.left || was.id != n.id {
 		return true
 	}
 	for name, s := range n.turns {
@@ -75,47 +83,72 @@ func (h *heard) matter(was, n heardNode, self rollout.NodeID) bool {
 	return false
 }
 
-// peers tells what is known of the others: their states by daemon, who is out
-// of reach, who left by its own word, and their names.
+// peers tells what is known of the others, and who of them is up. The maps are
+// good until the next listen, and are not to be changed.
 func (h *heard) peers(members []gossip.Member) peers {
-	p := peers{
-		states: map[string]map[rollout.NodeID]rollout.State{}, down: map[rollout.NodeID]bool{},
-		left: map[rollout.NodeID]uint64{}, names: map[rollout.NodeID]string{}, alive: map[rollout.NodeID]bool{},
-	}
-	up := make(map[string]bool, len(members))
-	for _, m := range members {
-		if m.State == gossip.Alive || m.State == gossip.Suspect {
-			up[m.Name] = true
-		}
-	}
+	p := h.known
+	p.down, p.alive = map[rollout.NodeID]bool{}, map[rollout.NodeID]bool{}
+	up := upOf(members)
 	for _, n := range h.nodes {
-		if n.id == (rollout.NodeID{}) {
-			continue
-		}
-		p.names[n.id] = n.name
-		switch {
-		case n.left:
-			p.left[n.id] = rollout.LeftWord
-		case up[n.name]:
-			p.alive[n.id], p.alive[rollout.NodeID(n.ring)] = true, true
-		default:
-			p.down[n.id] = true
-		}
-		for daemon, s := range n.turns {
-			if p.states[daemon] == nil {
-				p.states[daemon] = make(map[rollout.NodeID]rollout.State, len(h.nodes))
-			}
-			p.states[daemon][n.id] = s
-		}
+		p.see(n.id, n.ring, n.left, up[n.name])
 	}
 	return p
+}
+
+func upOf(members []gossip.Member) map[string]bool {
+	up := make(map[string]bool, len(members))
+	for _, m := range members {
+		up[m.Name] = m.State == gossip.Alive || m.State == gossip.Suspect
+	}
+	return up
 }
 
 // peers is what a rollout's inputs know of other nodes, by their ids in lanes.
 type peers struct {
 	states map[string]map[rollout.NodeID]rollout.State // by daemon
-	down   map[rollout.NodeID]bool
-	left   map[rollout.NodeID]uint64
+	left   map[rollout.NodeID]uint64                   // words of those who left
 	names  map[rollout.NodeID]string
+	down   map[rollout.NodeID]bool // out of reach
 	alive  map[rollout.NodeID]bool // by either id
+}
+
+func newPeers() peers {
+	return peers{
+		states: map[string]map[rollout.NodeID]rollout.State{}, left: map[rollout.NodeID]uint64{}, names: map[rollout.NodeID]string{},
+		down: map[rollout.NodeID]bool{}, alive: map[rollout.NodeID]bool{},
+	}
+}
+
+func (p peers) learn(n heardNode) {
+	p.names[n.id] = n.name
+	if n.left {
+		p.left[n.id] = rollout.LeftWord
+	}
+	for daemon, s := range n.turns {
+		if p.states[daemon] == nil {
+			p.states[daemon] = map[rollout.NodeID]rollout.State{}
+		}
+		p.states[daemon][n.id] = s
+	}
+}
+
+func (p peers) forget(n heardNode) {
+	delete(p.names, n.id)
+	delete(p.left, n.id)
+	for daemon := range n.turns {
+		if delete(p.states[daemon], n.id); len(p.states[daemon]) == 0 {
+			delete(p.states, daemon)
+		}
+	}
+}
+
+// see notes whether a node is up.
+func (p peers) see(id rollout.NodeID, ring gossip.NodeID, left, up bool) {
+	switch {
+	case id == (rollout.NodeID{}) || left:
+	case up:
+		p.alive[id], p.alive[rollout.NodeID(ring)] = true, true
+	default:
+		p.down[id] = true
+	}
 }

@@ -27,7 +27,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	}
 	again := time.NewTimer(time.Hour) // for what time alone changes
 	defer again.Stop()
-	var last time.Time
+	var last, done time.Time // of the last look
 	look := func() {
 		last = time.Now()
 		if due := a.look(); due > 0 {
@@ -40,7 +40,9 @@ func (a *Agent) loop(ctx context.Context) error {
 	}
 	// soon puts a look off, so that a burst of news costs one.
 	soon := func() bool {
-		wait := lookSpacing - time.Since(last)
+		// In a ring of thousands a look takes milliseconds: a tenth of the time
+		// at most goes into it.
+		wait := max(lookSpacing, 10*done.Sub(last)) - time.Since(last)
 		if wait > 0 {
 			again.Reset(wait)
 		}

@@ -276,6 +276,7 @@ func (a *Agent) snapshot() view {
 		v.ids[s.Node] = record.NodeID(gossip.MakeNodeID(s.Node, s.Key))
 	}
 	v.plans, v.steer = a.turns.known(), a.steering()
+	v.gather()
 	a.mu.Lock()
 	v.daemons = slices.Clone(a.view)
 	notes := slices.Clone(a.notes)

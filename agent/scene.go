@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/agentd/agentd/agent/rollout"
@@ -27,6 +28,7 @@ func (a *Agent) scene() scene {
 	}
 	a.hear()
 	s.peers = a.turns.heard.peers(a.ring.Members())
+	s.peers.names = maps.Clone(s.peers.names) // others keep it, see turns.remember
 	s.peers.names[a.turns.keeper.ID()] = a.cfg.Node.Name
 	s.steer = a.steering()
 	return s

@@ -69,7 +69,7 @@ func (a *Agent) openTurns(isNew, rebooted bool) {
 
 func (t *turns) open(k *rollout.Keeper) {
 	t.keeper = k
-	t.heard.nodes = map[string]*heardNode{}
+	t.heard = newHeard()
 	t.plans, t.waits = map[string]rollout.Plan{}, map[string]rollout.Wait{}
 	t.told, t.boot = map[string]record.Version{}, map[string]rollout.Slot{}
 	t.lanes = map[string][][]record.NodeID{}

@@ -52,8 +52,6 @@ func (s *speaker) say(st statement) gossip.Statement {
 
 func (s *speaker) id() rollout.NodeID { return record.NodeID(s.st.ID()) }
 
-func newHeard() *heard { return &heard{nodes: map[string]*heardNode{}, busy: map[string]bool{}} }
-
 // Nobody can speak under another node's id in lanes: the id follows from the
 // key that signed, and a salt only ever makes another one.
 func TestHeardTiesIDsToKeys(t *testing.T) {
@@ -239,6 +237,7 @@ func TestRolloutStates(t *testing.T) {
 			if c.change != nil {
 				c.change(&v)
 			}
+			v.gather()
 			got := v.daemon(v.daemons[0])
 			if got.State != c.state || !strings.Contains(got.Reason, c.says) {
 				t.Errorf("%s: %q, want %s with %q", got.State, got.Reason, c.state, c.says)
@@ -260,6 +259,7 @@ func TestWhyFollowsTheChain(t *testing.T) {
 	seen := rollout.State{Observed: rollout.Of(version(5))}
 	v := ringWith(t, map[string]statementDaemon{"web-1": pull, "web-2": wait("web-1"), "web-3": wait("web-2")},
 		map[string]rollout.State{"web-1": seen, "web-2": seen, "web-3": seen}, "web-1", "web-2", "web-3")
+	v.gather()
 	w, ok := v.why("exporter", "web-3")
 	if !ok || len(w.Nodes) != 1 {
 		t.Fatalf("%+v", w)
@@ -288,5 +288,33 @@ func TestDueIsWhatTimeAloneChanges(t *testing.T) {
 		if got := due(rollout.Input{Newest: p, Here: c.here}, rollout.Decision{State: c.state}); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
+	}
+}
+
+// A ring of thousands is listened to in milliseconds.
+func BenchmarkHear(b *testing.B) {
+	const nodes, daemons = 1000, 20
+	turns := map[string]rollout.State{}
+	for i := range daemons {
+		turns["daemon-"+string(rune('a'+i))] = at(uint64(i + 1))
+	}
+	body, err := json.Marshal(statement{Turns: turns})
+	if err != nil {
+		b.Fatal(err)
+	}
+	all := make([]gossip.Statement, nodes)
+	members := make([]gossip.Member, nodes)
+	for i := range all {
+		key := make([]byte, ed25519.PublicKeySize)
+		key[0], key[1] = byte(i), byte(i>>8)
+		all[i] = gossip.Statement{Node: "node-" + string(rune('a'+i%26)) + string(rune('a'+i/26)), Key: key, Body: body, Seq: 1}
+		members[i] = gossip.Member{Name: all[i].Node, State: gossip.Alive}
+	}
+	h := newHeard()
+	h.listen(all, rollout.NodeID{}, "self")
+	for b.Loop() {
+		all[7].Seq++
+		h.listen(all, rollout.NodeID{}, "self")
+		h.peers(members)
 	}
 }

@@ -31,6 +31,8 @@ type view struct {
 	plans     map[string]rollout.Plan   // by daemon, as this node follows them
 	steer     steering
 	revisions map[revisionKey]int // of records that rollouts go back to
+	crowd     peers               // see gather
+	member    map[string]gossip.Member
 }
 
 // daemonView is one entry of the record set, understood.

@@ -23,7 +23,11 @@ type progress struct {
 	forgiven map[rollout.NodeID]bool
 	paused   string // by an operator's word
 	finished bool
+	seats    map[rollout.NodeID]seat
 }
+
+// seat is a node's lane and its place in it, from 1.
+type seat struct{ lane, place int }
 
 // progress gathers a daemon's rollout. Pure.
 func (v view) progress(daemon string) progress {
@@ -31,9 +35,14 @@ func (v view) progress(daemon string) progress {
 	if pr.plan, pr.known = v.plans[daemon]; !pr.known {
 		return pr
 	}
-	p := v.peers()
-	pr.states = p.states[daemon]
-	pr.words = v.steer.words(daemon, pr.plan.Version, p)
+	pr.states = v.crowd.states[daemon]
+	pr.words = v.steer.words(daemon, pr.plan.Version, v.crowd)
+	pr.seats = map[rollout.NodeID]seat{}
+	for i, lane := range pr.plan.Lanes {
+		for j, n := range lane {
+			pr.seats[n] = seat{i + 1, j + 1}
+		}
+	}
 	pr.failed = rollout.Failures(pr.plan, pr.states)
 	pr.forgiven = v.steer.forgiven(daemon, pr.plan.Version)
 	pr.paused = v.steer.paused(daemon)
@@ -59,39 +68,23 @@ func (pr progress) stopped() bool {
 	return pr.known && !pr.g.Vetoed && n >= pr.plan.Threshold()
 }
 
-// peers is what the statements say of rollouts, this node's own among them.
-func (v view) peers() peers {
-	p := peers{
-		states: map[string]map[rollout.NodeID]rollout.State{}, down: map[rollout.NodeID]bool{},
-		left: map[rollout.NodeID]uint64{}, names: map[rollout.NodeID]string{}, alive: map[rollout.NodeID]bool{},
-	}
-	up := map[string]bool{}
+// gather sums up what the statements say of rollouts, this node's own among
+// them, once for all daemons.
+func (v *view) gather() {
+	v.crowd, v.member = newPeers(), make(map[string]gossip.Member, len(v.members))
 	for _, m := range v.members {
-		up[m.Name] = m.State == gossip.Alive || m.State == gossip.Suspect
+		v.member[m.Name] = m
 	}
+	up := upOf(v.members)
 	for name, said := range v.said {
 		ring, ok := v.ids[name]
 		if !ok {
 			continue
 		}
 		id := rollout.MakeID(ring, said.Salt)
-		p.names[id] = name
-		switch {
-		case said.Left:
-			p.left[id] = rollout.LeftWord
-		case up[name]:
-			p.alive[id], p.alive[ring] = true, true
-		default:
-			p.down[id] = true
-		}
-		for daemon, s := range said.Turns {
-			if p.states[daemon] == nil {
-				p.states[daemon] = map[rollout.NodeID]rollout.State{}
-			}
-			p.states[daemon][id] = s
-		}
+		v.crowd.learn(heardNode{name: name, id: id, left: said.Left, turns: said.Turns})
+		v.crowd.see(id, gossip.NodeID(ring), said.Left, up[name])
 	}
-	return p
 }
 
 // rollout answers GET /v1/rollouts/{name}.
@@ -109,7 +102,11 @@ func (v view) rollout(d daemonView) api.Rollout {
 		out.PausedBy = p.by
 	}
 	out.Finished = out.Finished && pr.known && pr.plan.Version == d.version
-	names := v.peers().names
+	names := v.crowd.names
+	rows := make(map[string]api.NodeDaemon, len(status.Nodes))
+	for _, r := range status.Nodes {
+		rows[r.Node] = r
+	}
 	out.Failures = append(out.Failures, nodeNames(pr.failed, names)...)
 	for _, id := range pr.failed {
 		if pr.forgiven[id] {
@@ -120,10 +117,10 @@ func (v view) rollout(d daemonView) api.Rollout {
 		out.PausedReason = "stopped because of " + strings.Join(out.Failures, ", ")
 	}
 	for _, id := range pr.plan.Order() {
-		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, status, id, names))
+		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, rows, id))
 	}
 	for _, id := range v.lateOnes(d, pr) {
-		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, status, id, names))
+		out.Nodes = append(out.Nodes, v.rolloutNode(d, pr, rows, id))
 	}
 	for _, n := range out.Nodes {
 		if n.State == api.TurnSkipped {
@@ -150,7 +147,7 @@ func (v view) lateOnes(d daemonView, pr progress) []rollout.NodeID {
 			continue
 		}
 		id := rollout.MakeID(ring, said.Salt)
-		if slices.ContainsFunc(pr.plan.Lanes, func(l []rollout.NodeID) bool { return slices.Contains(l, id) }) {
+		if pr.seats[id].lane > 0 {
 			continue
 		}
 		if n, listed := v.node(d, m); listed && n.Placed {
@@ -161,20 +158,14 @@ func (v view) lateOnes(d daemonView, pr progress) []rollout.NodeID {
 }
 
 // rolloutNode is one node's part.
-func (v view) rolloutNode(d daemonView, pr progress, status api.DaemonStatus, id rollout.NodeID, names map[rollout.NodeID]string) api.RolloutNode {
+func (v view) rolloutNode(d daemonView, pr progress, rows map[string]api.NodeDaemon, id rollout.NodeID) api.RolloutNode {
+	names := v.crowd.names
 	n := api.RolloutNode{
 		Node: cmp.Or(names[id], id.String()[:8]), ID: id.String(), Canary: slices.Contains(pr.plan.Canaries, id), WaitsFor: []string{},
 	}
-	for i, lane := range pr.plan.Lanes {
-		if j := slices.Index(lane, id); j >= 0 {
-			n.Lane, n.Place = i+1, j+1
-		}
-	}
-	if i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == n.Node }); i >= 0 {
-		n.Member = string(v.members[i].State)
-	}
-	if i := slices.IndexFunc(status.Nodes, func(r api.NodeDaemon) bool { return r.Node == n.Node }); i >= 0 {
-		r := status.Nodes[i]
+	n.Lane, n.Place = pr.seats[id].lane, pr.seats[id].place
+	n.Member = string(v.member[n.Node].State)
+	if r, ok := rows[n.Node]; ok {
 		n.Reason, n.Ready, n.Phase, n.Revision, n.Since = r.Reason, r.Ready, r.State, r.Revision, r.Since
 	}
 	row, _ := v.said[n.Node].row(d.name)
@@ -239,7 +230,7 @@ func (v view) judgeRollout(d daemonView, s api.DaemonStatus, pr progress) (state
 	if !pr.known {
 		return "", ""
 	}
-	names := v.peers().names
+	names := v.crowd.names
 	who := joinNames(pr.failed, names)
 	back := fmt.Sprintf("revision %d", v.revisionOf(d.name, d.rollout.Fallback))
 	var moving, waiting, stuck []api.NodeDaemon
@@ -307,7 +298,7 @@ func (v view) isStuck(row statementDaemon) bool {
 		}
 	}
 	for _, name := range row.WaitsFor {
-		if i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == name }); i < 0 || v.members[i].State == gossip.Failed {
+		if m, ok := v.member[name]; !ok || m.State == gossip.Failed {
 			return true
 		}
 	}
@@ -351,12 +342,12 @@ func (v view) chain(daemon, node string) []string {
 
 // standing says in a line where a node is with a daemon.
 func (v view) standing(daemon, node string) string {
-	i := slices.IndexFunc(v.members, func(m gossip.Member) bool { return m.Name == node })
-	if i < 0 {
+	m, ok := v.member[node]
+	if !ok {
 		return node + " is not known here"
 	}
 	row, _ := v.said[node].row(daemon)
-	if m := v.members[i]; m.State == gossip.Failed {
+	if m.State == gossip.Failed {
 		return fmt.Sprintf("%s is not reachable for %s", node, age(v.now.Sub(m.Since)))
 	}
 	if row.Reason == "" {
