@@ -79,6 +79,13 @@ FAULTS ?= 2000
 SEED   ?= 0
 SERVER ?=
 
+# How many states of each small ring make model looks at.
+STATES ?= 8000000
+
+.PHONY: model
+model: ## every interleaving of small rings in a rolling update, up to STATES (8000000) each
+	$(GO) test ./agent/rollout -run 'TestModel$$' -count=1 -timeout 6h -v -args -model.states=$(STATES) | grep -E 'states|FAIL|ok|^ +[a-z]'
+
 .PHONY: chaos
 chaos: ## injure one node's agent, containerd, shims and programs at random (root)
 	@e2e/install.sh bench
