@@ -41,6 +41,14 @@ func (d Desired) source() string {
 	return d.Source
 }
 
+// sourceOf is the source of d, which may be nil.
+func sourceOf(d *Desired) string {
+	if d == nil {
+		return ""
+	}
+	return d.source()
+}
+
 // circles finds the daemons whose dependencies lead back to themselves, each
 // with the way round.
 func circles(deps map[string][]string) map[string][]string {

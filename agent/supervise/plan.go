@@ -103,7 +103,7 @@ func Plan(in Input) Result {
 	r.Ready, r.OwnSince = p.readyNow(r), p.readySince(r)
 	if p.beside != nil {
 		n := p.newcomer()
-		r.BesideSince = n.History.Life.ready(n.ready(), p.Now)
+		r.BesideSince = n.History.ready(n.ready(), p.Now)
 		r.Ready = r.Ready || !r.BesideSince.IsZero()
 	}
 	r.TryingSince = p.tryingSince(r)

@@ -74,9 +74,7 @@ func (w *worker) show(d *Desired, res Result) {
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
 	}
-	if d != nil {
-		r.Wanted = d.source()
-	}
+	r.Wanted = sourceOf(d)
 	if r.ReadySince = res.OwnSince; r.ReadySince.IsZero() {
 		r.ReadySince = res.BesideSince
 	}

@@ -49,6 +49,7 @@ func (r *rig) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.s, r.stop, r.done = New(r.cfg), cancel, make(chan error, 1)
 	go func() { r.done <- r.s.Run(ctx) }()
+	synctest.Wait() // for the first look
 }
 
 // end stops the supervisor and waits for Run.

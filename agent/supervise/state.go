@@ -28,7 +28,10 @@ import (
 // An instance whose probes have not passed yet is starting. Unhealthy is one
 // whose readiness failed, or whose liveness or startup failed and which is about
 // to be stopped for it, and then goes the way of a crash. Waiting is for a
-// dependency; a cordoned or tainted node excludes what is not there yet.
+// dependency, or, of one that runs and is ready, for its turn to take a newer
+// revision; a cordoned or tainted node excludes what is not there yet. During a
+// surge the state is that of the new container, and the old one keeps the
+// daemon ready.
 //
 // The loop is level-triggered: a container may be taken away, stopped or
 // paused by others at any moment, so that any state may follow any other. The
@@ -37,7 +40,7 @@ type State string
 
 const (
 	Excluded  State = "excluded"  // not meant for this node, or kept off it
-	Waiting   State = "waiting"   // not looked at yet, or for a dependency
+	Waiting   State = "waiting"   // not looked at yet, for a dependency, or for its turn
 	Pulling   State = "pulling"   // fetching the image, rendering files
 	Starting  State = "starting"  // being created and started
 	Running   State = "running"   // a container runs

@@ -193,7 +193,7 @@ func (p *plan) extraWords(inst *runtime.Instance) string {
 func (p *plan) readySince(r Result) time.Time {
 	h := p.History
 	if r.State != Completed || !h.ReadySince.IsZero() {
-		return h.Life.ready(p.readyNow(r), p.Now)
+		return h.ready(p.readyNow(r), p.Now)
 	}
 	var age time.Duration // of its end; the clock may have been set since
 	switch {

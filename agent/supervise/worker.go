@@ -34,6 +34,7 @@ type worker struct {
 	ends    []JobEnd // of a job's digests, here
 	origins []spec.Origin
 	digest  string // that hist.Panics are about
+	source  string // digest of the record's daemon, that hist.Trying is about
 	cond    condition
 	job     *job
 	prep    *job // a Prepare
@@ -218,6 +219,9 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 // know adapts the history to what is wanted.
 func (w *worker) know(d *Desired) {
 	digest := wanted(d)
+	if source := sourceOf(d); source != w.source {
+		w.source, w.hist.Trying = source, time.Time{}
+	}
 	if w.digest == digest {
 		return
 	}
