@@ -160,9 +160,12 @@ func printDiff(w io.Writer, c change) {
 	if c.result == resultUnchanged {
 		return
 	}
-	word := map[string]string{resultCreated: "new", resultDeleted: "deleted"}[c.result]
-	if word == "" {
-		word = "changed"
+	word := "changed"
+	switch {
+	case c.result == resultDeleted:
+		word = "deleted"
+	case !c.cur.live():
+		word = "new"
 	}
 	fmt.Fprintf(w, "daemon/%s %s: %s\n", clean(c.name), word, clean(c.effect()))
 	if c.settles != "" {

@@ -49,6 +49,7 @@ func (a *app) diff(ctx context.Context, files []string) error {
 		return cannot("compare with the ring", err)
 	}
 	a.warnAll(warnings)
+	a.warnPlan(plan)
 	doc := newChangesJSON(true)
 	for _, ch := range plan {
 		doc.Daemons = append(doc.Daemons, ch.json())

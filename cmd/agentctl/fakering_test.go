@@ -211,7 +211,7 @@ func (f *fakeRing) nodeDaemon(d fakeDaemon, n fakeNode) (api.NodeDaemon, bool) {
 	}
 	row.State, row.Reason, row.Ready, row.Restarts, row.ExitCode, row.OOM = s.State, s.Reason, s.Ready, s.Restarts, s.Exit, s.OOM
 	if s.Revision != 0 && s.Revision != row.Revision {
-		row.Revision, row.Digest = s.Revision, "an older one"
+		row.Revision, row.Digest = s.Revision, f.digestOf(d.rec.Key.Name, s.Revision)
 	}
 	if s.Since != "" {
 		row.Since = f.ago(s.Since)
@@ -220,6 +220,16 @@ func (f *fakeRing) nodeDaemon(d fakeDaemon, n fakeNode) (api.NodeDaemon, bool) {
 		row.Container, row.PID, row.Digest, row.Revision = "", 0, "", 0
 	}
 	return row, true
+}
+
+// digestOf is that of an older revision.
+func (f *fakeRing) digestOf(name string, revision int) string {
+	for _, r := range f.set.History(name) {
+		if cur, err := currentOf(record.EntryOf(r)); err == nil && cur.body != nil && cur.body.Revision == revision {
+			return cur.spec.Digest()
+		}
+	}
+	return "an older one"
 }
 
 func (f *fakeRing) members() []api.Node {

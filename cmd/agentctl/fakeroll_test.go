@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func (f *fakeRing) Rollout(_ context.Context, name string) (api.Rollout, error) 
 		}
 		if p.Paused {
 			r.Paused, r.PausedBy, r.PausedReason = true, e.Winner().Author, "paused by "+e.Winner().Author
-		} else if says.Paused != "" && len(p.Forgiven) > 0 {
+		} else if says.Paused != "" && !slices.ContainsFunc(says.Failures, func(n string) bool { return !slices.Contains(p.Forgiven, fakeID(n)) }) {
 			r.Paused, r.PausedReason = false, ""
 		}
 	}
@@ -68,6 +69,12 @@ func (f *fakeRing) Rollout(_ context.Context, name string) (api.Rollout, error) 
 			r.Finished = r.Finished && n.State == api.TurnDone && n.Word == ""
 		}
 	}
+	slices.SortStableFunc(r.Nodes, func(a, b api.RolloutNode) int {
+		if a.Canary != b.Canary {
+			return map[bool]int{true: -1, false: 1}[a.Canary]
+		}
+		return cmp.Or(cmp.Compare(a.Place, b.Place), cmp.Compare(a.Lane, b.Lane))
+	})
 	for _, n := range f.s.Nodes {
 		if turn, ok := says.Turns[n.Name]; ok && turn.State == api.TurnLate && !listed[n.Name] {
 			r.Nodes = append(r.Nodes, f.rollNode(d, says, fakeID(n.Name)))

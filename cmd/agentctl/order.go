@@ -119,18 +119,24 @@ func (c change) order() string {
 }
 
 func roundsText(rounds []round, bake time.Duration) string {
-	var parts []string
+	var b strings.Builder
 	for i, r := range rounds {
 		rest := len(rounds) - i
+		switch {
+		case i > 0 && bake > 0 && rounds[i-1].canary && !r.canary:
+			b.WriteString("; " + shortDuration(bake) + " later ")
+		case i > 0:
+			b.WriteString("; then ")
+		}
 		if i >= mostRounds-1 && rest > 1 {
 			nodes := 0
 			for _, r := range rounds[i:] {
 				nodes += len(r.nodes)
 			}
 			if nodes == rest {
-				parts = append(parts, fmt.Sprintf("%s more, one by one", plural(nodes, "node")))
+				fmt.Fprintf(&b, "%s, one by one", plural(nodes, "more node"))
 			} else {
-				parts = append(parts, fmt.Sprintf("%s more in %d rounds", plural(nodes, "node"), rest))
+				fmt.Fprintf(&b, "%s in %d rounds", plural(nodes, "more node"), rest)
 			}
 			break
 		}
@@ -140,12 +146,10 @@ func roundsText(rounds []round, bake time.Duration) string {
 			text += " (canary)"
 		case r.canary:
 			text += " (canaries)"
-		case bake > 0 && i > 0 && rounds[i-1].canary:
-			text = shortDuration(bake) + " later " + text
 		}
-		parts = append(parts, text)
+		b.WriteString(text)
 	}
-	return strings.Join(parts, "; then ")
+	return b.String()
 }
 
 // firstOf names some of a list and counts the rest.

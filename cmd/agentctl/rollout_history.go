@@ -97,6 +97,9 @@ func signedBy(signers []api.Signer) string {
 
 // shortImage leaves out the registry and the folders: "node-exporter:v1.9.1".
 func shortImage(image string) string {
+	if image == "" {
+		return ""
+	}
 	name, digest, pinned := strings.Cut(image, "@")
 	name = path.Base(name)
 	if pinned {

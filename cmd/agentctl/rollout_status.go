@@ -185,7 +185,8 @@ func rolloutNotes(ro api.Rollout) []string {
 	case ro.PausedBy != "":
 		add("paused by %s; to go on: agentctl rollout resume %s", ro.PausedBy, ro.Daemon)
 	case ro.Paused:
-		add("stopped%s; apply a fix, or: agentctl rollout undo %s", because(ro.PausedReason), ro.Daemon)
+		add("stopped%s; apply a fix, or: agentctl rollout undo %s, or go on all the same: agentctl rollout resume %s",
+			because(ro.PausedReason), ro.Daemon, ro.Daemon)
 	}
 	if len(ro.Failures) > 0 {
 		text := fmt.Sprintf("failed: %s (%d stop it)", firstOf(ro.Failures), ro.Threshold)
