@@ -63,6 +63,12 @@ func (s scene) input(v daemonView) rollout.Input {
 // here is what this node's supervisor says of a daemon.
 func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
 	h := rollout.Here{Placed: true}
+	state := a.turns.keeper.State(v.name)
+	if state.Observed == (rollout.Version{Version: v.version, Vetoed: true}) {
+		if back, ok := fallbackOf(v, a.store); ok {
+			v.spec = back.spec // it may be meant for other nodes
+		}
+	}
 	if ok, _ := v.spec.Selects(s.self.node); !ok || s.self.draining {
 		h.Placed = false
 	}
@@ -77,7 +83,6 @@ func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
 	if s.self.cordoned {
 		h.Closed = "this node is cordoned; agentctl uncordon " + s.self.node.Name
 	}
-	state := a.turns.keeper.State(v.name)
 	a.turns.mu.Lock()
 	told, held := a.turns.told[v.name], a.turns.boot[v.name]
 	a.turns.mu.Unlock()
