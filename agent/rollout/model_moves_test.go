@@ -135,7 +135,7 @@ func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
 		return v, conflict
 	}
 	plan := &x.records[v.rec-1].plan
-	v.placed = x.placed(w, n, v.rec)
+	v.placed = x.placed(w, n, v.rec, m.mem > 0 && x.states[m.mem-1].Observed == Version{plan.Version, true})
 	for i := range x.cfg.ops {
 		s := w.signed[i]
 		if m.heard&(1<<i) == 0 {
@@ -169,10 +169,18 @@ func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
 	return v, conflict
 }
 
-// placed reports whether the daemon is meant for machine n, by its labels.
-func (x *explorer) placed(w *world, n int, rec uint8) bool {
+// placed reports whether the daemon is meant for machine n, by its labels, as
+// that record or the way back from it says.
+func (x *explorer) placed(w *world, n int, rec uint8, vetoed bool) bool {
 	s := x.records[rec-1]
-	return !s.rec.Delete && x.matches(&x.cfg.ops[s.op], n) != w.m[n].is(relabelled)
+	if s.rec.Delete {
+		return false
+	}
+	if vetoed {
+		i := slices.IndexFunc(x.records, func(r *signedRecord) bool { return r.plan.Version == s.plan.Fallback })
+		s = x.records[i]
+	}
+	return x.matches(&x.cfg.ops[s.op], n) != w.m[n].is(relabelled)
 }
 
 func (x *explorer) words(w *world, n int, about record.Version) map[NodeID]uint64 {
@@ -331,7 +339,9 @@ func undone(was, is State, records []*signedRecord) string {
 // act is what the supervisor does about a decision.
 func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) {
 	m := &w.m[n]
-	if d.Delete || rec > 0 && !x.placed(w, n, rec) {
+	// A node that waits runs what is meant for it.
+	newest := rec > 0 && d.Run.Version.Version == x.records[rec-1].plan.Version
+	if d.Delete || newest && !x.placed(w, n, rec, d.Run.Version.Vetoed) {
 		m.box, m.want = 0, 0
 		m.set(alive|ready|tried|taken, false)
 		return
