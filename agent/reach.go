@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +51,7 @@ func (a *Agent) reach(ctx context.Context, m gossip.Member) api.ReachPeer {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialWithin+mirrorWithin)
 	defer cancel()
-	if err := dialTCP(ctx, m.Addr); err != nil {
+	if err := a.knock(ctx, m); err != nil {
 		out.Out = "gossip (TCP): " + err.Error()
 		return out
 	}
@@ -101,7 +99,7 @@ func (a *Agent) mirror(ctx context.Context, p peer.Peer) peer.Mirror {
 			out.Back = a.cfg.Node.Name + " does not know its address"
 			return out
 		}
-		if err := dialTCP(ctx, m.Addr); err != nil {
+		if err := a.knock(ctx, m); err != nil {
 			out.Back = "gossip (TCP): " + err.Error()
 		} else if _, err := a.client.Hello(ctx, m.PeerAddr); err != nil {
 			out.Back = "node-to-node requests: " + err.Error()
@@ -111,17 +109,6 @@ func (a *Agent) mirror(ctx context.Context, p peer.Peer) peer.Mirror {
 	return peer.Mirror{Back: "it is no member as " + a.cfg.Node.Name + " sees it"}
 }
 
-// dialTCP makes a connection and ends it.
-func dialTCP(ctx context.Context, addr string) error {
-	conn, err := (&net.Dialer{Timeout: dialWithin}).DialContext(ctx, "tcp", addr)
-	var op *net.OpError
-	switch {
-	case err == nil:
-		return conn.Close()
-	case errors.As(err, &op) && op.Timeout():
-		return fmt.Errorf("%s does not answer", addr)
-	case errors.As(err, &op):
-		return fmt.Errorf("%s: %w", addr, op.Err)
-	}
-	return err
+func (a *Agent) knock(ctx context.Context, m gossip.Member) error {
+	return gossip.Knock(ctx, m.Addr, a.ringKey.ID.String(), dialWithin)
 }

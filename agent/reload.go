@@ -70,7 +70,7 @@ func (a *Agent) Reload(ctx context.Context) (api.Reloaded, error) {
 	a.back.Store(true) // the loop tells the service manager, with the new state in words
 	poke(a.wake)
 	if err != nil {
-		return out, problem(http.StatusConflict, reason, "mend the file; agentd --check tells the same")
+		return out, problem(http.StatusConflict, "nothing was changed: "+flat(err), "mend the file; agentd --check tells the same")
 	}
 	return out, nil
 }

@@ -30,17 +30,24 @@ type lonely struct {
 // startLonely starts an agent on a configuration whose addresses are free.
 func startLonely(t *testing.T, rt *fake.Runtime) *lonely {
 	t.Helper()
+	return startNode(t, rt, "n1", config.NewRingKey(), "")
+}
+
+// startNode starts an agent of a ring that may have others.
+func startNode(t *testing.T, rt *fake.Runtime, name string, key config.RingKey, join string) *lonely {
+	t.Helper()
 	n := &lonely{t: t, dir: t.TempDir(), l: &listener{}}
 	alice := n.operator("alice")
-	n.write("ring.key", string(config.NewRingKey().Marshal()), 0o600)
+	n.write("ring.key", string(key.Marshal()), 0o600)
 	n.write("trust.d/alice.pub", string(alice.Public().Marshal()), 0o644)
 	port := freePort(t)
 	n.write("agentd.toml", fmt.Sprintf(`
 [node]
-name = "n1"
+name = %q
 data_dir = %q
 [ring]
 name = "test"
+join = [%s]
 bind = "127.0.0.1:%d"
 key_file = %q
 [trust]
@@ -52,7 +59,7 @@ socket = %q
 group = ""
 [metrics]
 listen = ""
-`, n.path("data"), port, n.path("ring.key"), n.path("trust.d"), n.path("c.sock"), n.path("a.sock")), 0o644)
+`, name, n.path("data"), join, port, n.path("ring.key"), n.path("trust.d"), n.path("c.sock"), n.path("a.sock")), 0o644)
 	loaded, err := config.Load(n.path("agentd.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +238,7 @@ max_files = 7
 			mode = 0o600
 		}
 		n.write(name, text, mode)
-		if _, err = n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "nothing changed") {
+		if _, err = n.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "nothing was changed") {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got := n.told(); !strings.Contains(got, "configuration not reloaded, nothing changed: ") {

@@ -110,7 +110,11 @@ func node(t *testing.T) (Subject, string) {
 func TestNothingWrong(t *testing.T) {
 	s, dir := node(t)
 	for _, s.Runs = range []bool{false, true} {
-		list, loaded := Examine(t.Context(), healthy(t), s)
+		m := healthy(t)
+		if s.Runs { // and listens
+			m.Try = func(string, string) error { return syscall.EADDRINUSE }
+		}
+		list, loaded := Examine(t.Context(), m, s)
 		if loaded == nil || Worst(list) != OK {
 			t.Errorf("%+v", list)
 		}
@@ -173,11 +177,11 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		}, CheckPorts, []string{"fail is no address of this machine", "fail mend [ring] bind", "fail mend [peer] bind"}},
 		"an agentd that does not listen": {func(_ *testing.T, m *Machine, s *Subject, _ string) {
 			s.Runs = true
-			m.Dial = func(_ context.Context, network, addr string) error {
-				if addr == "127.0.0.1:7947" {
-					return syscall.ECONNREFUSED
+			m.Try = func(network, addr string) error {
+				if addr == "0.0.0.0:7947" {
+					return nil
 				}
-				return nil
+				return syscall.EADDRINUSE
 			}
 		}, CheckPorts, []string{"fail agentd does not listen at tcp 0.0.0.0:7947"}},
 		"a unit with troubles": {replies("systemctl", "LoadState=loaded\nActiveState=failed\nUnitFileState=disabled\nNRestarts=4\nNeedDaemonReload=yes\n", nil), CheckService,

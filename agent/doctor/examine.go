@@ -30,7 +30,7 @@ func Examine(ctx context.Context, m Machine, s Subject) ([]Finding, *config.Load
 		cfg = loaded.Config
 		list = append(list, keys(cfg, s.OperatorKey)...)
 		list = append(list, files(m, cfg)...)
-		list = append(list, ports(ctx, m, cfg, s.Runs)...)
+		list = append(list, ports(m, cfg, s.Runs)...)
 	}
 	list = append(list, containerd(ctx, m, cfg.Runtime.Address)...)
 	list = append(list, runc(ctx, m))

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,7 +53,12 @@ func fineMachine() doctor.Machine {
 	}
 	m.Space = func(string) (doctor.Space, error) { return doctor.Space{Free: 50 << 30, Size: 100 << 30}, nil }
 	m.Synced = func() (bool, error) { return os.Getenv("UNSYNCED") == "", nil }
-	m.Try = func(string, string) error { return nil }
+	m.Try = func(string, string) error {
+		if os.Getenv("LISTENS") != "" {
+			return syscall.EADDRINUSE
+		}
+		return nil
+	}
 	m.Dial = func(context.Context, string, string) error {
 		if os.Getenv("NOCONTAINERD") != "" {
 			return errors.New("connection refused")
