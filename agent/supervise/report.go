@@ -41,7 +41,8 @@ type Report struct {
 	Origins     []spec.Origin // values of the wanted daemon that are this node's own
 	// ReadySince is since when the present instance has been ready without
 	// interruption, by this process's monotonic clock; a completed job has been
-	// since its end. Zero while it is not ready.
+	// since its end. Zero while it is not ready, and while the runtime does not
+	// answer.
 	ReadySince time.Time
 	// TryingSince is since when a container of the wanted digest has run here,
 	// or since making it ready first failed; zero before either. A pull that
@@ -53,6 +54,18 @@ type Report struct {
 	Pulled      int64  // bytes of the image that are here, during a pull
 	PullTotal   int64  // bytes of the image that are known of, during a pull; 0: none yet
 	Totals      Totals // since this agent began
+	// Beside is the container that is about to take over; nil: none is.
+	Beside *Beside
+}
+
+// Beside is the new container of a surge, as long as the old one stands for the
+// daemon.
+type Beside struct {
+	Container  string // id
+	PID        int
+	Revision   int
+	Digest     string    // of the record's daemon, as the ring knows it
+	ReadySince time.Time // see Report
 }
 
 // Totals count since the agent began; a change of them alone is no news.
@@ -87,16 +100,21 @@ func (w *worker) show(d *Desired, res Result) {
 	if w.hist.Prepared.Note != "" {
 		r.Reasons = append(r.Reasons, w.hist.Prepared.Note)
 	}
-	if inst, _ := w.pair(d); inst != nil {
-		r.Container, r.PID, r.StartedAt = inst.ID, inst.PID, inst.StartedAt
-		r.Revision = atoi(inst.Labels[runtime.LabelRevision])
-		r.Generation, _ = strconv.ParseUint(inst.Labels[runtime.LabelGeneration], 10, 64) // 0 when it is not ours to know
-		r.Rendered, r.ImageDigest = inst.Labels[runtime.LabelDigest], inst.Labels[runtime.LabelImage]
-		if r.Digest = inst.Labels[labelSource]; r.Digest == "" {
-			r.Digest = r.Rendered
-		}
+	own, beside := w.pair(d)
+	if own != nil {
+		r.Container, r.PID, r.StartedAt = own.ID, own.PID, own.StartedAt
+		r.Revision = atoi(own.Labels[runtime.LabelRevision])
+		r.Generation, _ = strconv.ParseUint(own.Labels[runtime.LabelGeneration], 10, 64) // 0 when it is not ours to know
+		r.Rendered, r.ImageDigest = own.Labels[runtime.LabelDigest], own.Labels[runtime.LabelImage]
+		r.Digest = ringDigest(own)
 		if r.StartedAt.IsZero() {
-			r.StartedAt = timeOf(inst.Labels[runtime.LabelStarted])
+			r.StartedAt = timeOf(own.Labels[runtime.LabelStarted])
+		}
+	}
+	if beside != nil {
+		r.Beside = &Beside{
+			Container: beside.ID, PID: beside.PID, Revision: atoi(beside.Labels[runtime.LabelRevision]),
+			Digest: ringDigest(beside), ReadySince: res.BesideSince,
 		}
 	}
 	if unseen && res.State == Running && !r.StartedAt.IsZero() {
@@ -119,12 +137,29 @@ func (w *worker) show(d *Desired, res Result) {
 	w.s.publish(r)
 }
 
+// ringDigest is the digest by which the ring knows what a container was made of.
+func ringDigest(inst *runtime.Instance) string {
+	if source := inst.Labels[labelSource]; source != "" {
+		return source
+	}
+	return inst.Labels[runtime.LabelDigest]
+}
+
+func (b *Beside) equal(c *Beside) bool {
+	if b == nil || c == nil {
+		return b == c
+	}
+	same := *c
+	same.ReadySince = b.ReadySince
+	return *b == same && b.ReadySince.Equal(c.ReadySince)
+}
+
 func equal(a, b Report) bool {
 	code := (a.ExitCode == nil) == (b.ExitCode == nil) && (a.ExitCode == nil || *a.ExitCode == *b.ExitCode)
 	lists := slices.Equal(a.Reasons, b.Reasons) && slices.Equal(a.Origins, b.Origins)
 	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt) && a.Next.Equal(b.Next) &&
 		a.ReadySince.Equal(b.ReadySince) && a.TryingSince.Equal(b.TryingSince)
-	return code && lists && times && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
+	return code && lists && times && a.Beside.equal(b.Beside) && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
 		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError

@@ -188,6 +188,7 @@ func (s *Supervisor) Reports() []Report {
 		if s.frozen != "" {
 			r.Reasons = append([]string{s.frozen}, r.Reasons...)
 			r.Reason = s.frozen + "; last known: " + r.Reason
+			r.ReadySince = time.Time{} // nobody can tell for how long
 		}
 		out = append(out, r)
 	}

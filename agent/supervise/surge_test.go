@@ -49,6 +49,9 @@ func TestSurge(t *testing.T) {
 		if rep.PID != first.PID || rep.Digest != v1.Digest || !rep.Ready || !rep.ReadySince.Equal(first.ReadySince) {
 			t.Fatalf("the report is not about the one that serves: %+v", rep)
 		}
+		if b := rep.Beside; b == nil || b.Container != "web.next" || b.PID == 0 || b.Revision != 2 || b.Digest != v2.Digest || b.ReadySince.IsZero() {
+			t.Fatalf("the report does not tell of the new one: %+v", b)
+		}
 		for _, d := range []Desired{v1, v2} {
 			if _, err := os.Stat(filesDir(r.dir, "web", d.Digest)); err != nil {
 				t.Errorf("files of a container that runs: %v", err)
@@ -62,7 +65,7 @@ func TestSurge(t *testing.T) {
 		r.after(2 * time.Second)
 		r.runs("web.next")
 		rep = r.is("web", Running)
-		if rep.Container != "web.next" || rep.Digest != v2.Digest || !rep.Ready || rep.Restarts != 0 || time.Since(rep.ReadySince) < 5*time.Second {
+		if rep.Beside != nil || rep.Container != "web.next" || rep.Digest != v2.Digest || !rep.Ready || rep.Restarts != 0 || time.Since(rep.ReadySince) < 5*time.Second {
 			t.Fatalf("report after the surge: %+v", rep)
 		}
 		if _, err := os.Stat(filesDir(r.dir, "web", v1.Digest)); !os.IsNotExist(err) {

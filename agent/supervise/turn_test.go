@@ -129,8 +129,20 @@ func TestReadySince(t *testing.T) {
 		}
 		r.restart(d)
 		r.after(3 * time.Second)
-		if d := time.Since(r.is("web", Running).ReadySince); d > 3*time.Second {
+		taken := r.is("web", Running).ReadySince
+		if d := time.Since(taken); d > 3*time.Second {
 			t.Fatalf("ready for %v", d)
+		}
+		// In the dark nobody can tell; and after it, it is the same instance.
+		r.rt.SetUnavailable(true)
+		r.after(10 * time.Second)
+		if rep := r.report("web"); !rep.ReadySince.IsZero() || !rep.Ready {
+			t.Fatalf("report %+v", rep)
+		}
+		r.rt.SetUnavailable(false)
+		r.after(10 * time.Second)
+		if rep := r.report("web"); !rep.ReadySince.Equal(taken) {
+			t.Fatalf("ready since %v, was %v", rep.ReadySince, taken)
 		}
 	})
 }
