@@ -185,7 +185,7 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 			}
 		}, CheckPorts, []string{"fail agentd does not listen at tcp 0.0.0.0:7947"}},
 		"a unit with troubles": {replies("systemctl", "LoadState=loaded\nActiveState=failed\nUnitFileState=disabled\nNRestarts=4\nNeedDaemonReload=yes\n", nil), CheckService,
-			[]string{"fail agentd.service is failed", "warn does not start with this machine", "warn restart agentd 4 times", "warn daemon-reload"}},
+			[]string{"fail agentd.service is failed", "warn does not start with this machine", "warn restart agentd, 4 times", "warn daemon-reload"}},
 		"no unit": {replies("systemctl", "LoadState=not-found\n", nil), CheckService, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -231,7 +231,7 @@ func judgeService(p map[string]string) []Finding {
 		list = append(list, warn(CheckService, "agentd does not start with this machine", "sudo systemctl enable agentd"))
 	}
 	if n := p["NRestarts"]; n != "" && n != "0" {
-		list = append(list, warn(CheckService, "systemd has had to restart agentd "+n+" times", "see why: journalctl -u agentd; to count anew: systemctl reset-failed agentd"))
+		list = append(list, warn(CheckService, "systemd has had to restart agentd, "+map[bool]string{true: "once", false: n + " times"}[n == "1"], "see why: journalctl -u agentd; to count anew: systemctl reset-failed agentd"))
 	}
 	if p["NeedDaemonReload"] == "yes" {
 		list = append(list, warn(CheckService, "agentd.service changed on disk", "sudo systemctl daemon-reload"))

@@ -35,15 +35,18 @@ func systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// lastLines returns what a unit logged last, or nothing.
+// lastLines returns what a unit logged last, in the last minutes: its own words
+// or, where it had none, systemd's about it.
 func lastLines(ctx context.Context, unit string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "journalctl", "--unit", unit, "--lines", "10", "--no-pager", "--quiet", "--output", "cat").Output()
-	if err != nil {
-		return "" // there may be no journal
+	for _, which := range []string{"_SYSTEMD_UNIT=" + unit, "--unit=" + unit} {
+		out, err := exec.CommandContext(ctx, "journalctl", which, "--since=-5min", "--lines=10", "--no-pager", "--quiet", "--output=cat").Output()
+		if err == nil && len(out) > 0 {
+			return string(out)
+		}
 	}
-	return string(out)
+	return "" // there may be no journal
 }
 
 // bootedBySystemd reports whether systemd runs this machine (sd_booted(3)).
@@ -71,7 +74,7 @@ func (a *app) startUnit(ctx context.Context) error {
 func (a *app) withJournal(ctx context.Context, err error) error {
 	for line := range strings.Lines(a.journal(ctx, unit)) {
 		if line = strings.TrimSpace(clean(line)); line != "" {
-			fmt.Fprintf(a.stderr, "agentd: %s\n", line)
+			fmt.Fprintf(a.stderr, "| %s\n", line)
 		}
 	}
 	return withHint(err, "see: sudo systemctl status agentd, sudo journalctl -u agentd; once it is mended: sudo systemctl start agentd")
