@@ -20,6 +20,8 @@ func TestDeb(t *testing.T) {
 	r.boot("n3")
 	r.form("n1", "n2", "n3")
 	seen := r.everywhere(exporter, "n1", "n2", "n3")
+	r.story("doctor", func(r ring) { examined(r, seen) })
+	r.story("logs in the journal", logged)
 	r.story("upgraded and downgraded", func(r ring) { upgraded(r, seen) })
 	r.story("removed and installed again", func(r ring) { removed(r, seen) })
 	r.story("left and purged", func(r ring) { purged(r, seen) })
@@ -47,6 +49,49 @@ func installed(r ring) {
 	}
 }
 
+// examined: on a machine that is well, agentctl doctor finds nothing wrong, and
+// it finds what is.
+func examined(r ring, seen map[string]lab.Container) {
+	m := r.Machine("n2")
+	r.run(m, "agentctl", "doctor")
+	key, err := os.ReadFile(m.Path("/etc/agentd/ring.key"))
+	r.must(err)
+	r.run(m, "chmod", "0644", "/etc/agentd/ring.key")
+	r.run(m, "systemctl", "stop", "containerd")
+	res, err := m.Exec(r.ctx, "agentctl", "doctor")
+	r.must(err)
+	for _, word := range []string{"ring.key", "systemctl start containerd"} {
+		if res.Code != 1 || !strings.Contains(res.Stdout, word) {
+			r.Errorf("agentctl doctor exits %d without %q: %s", res.Code, word, res.Output())
+		}
+	}
+	if strings.Contains(res.Output(), strings.TrimSpace(string(key))) {
+		r.Error("agentctl doctor prints the ring key")
+	}
+	r.run(m, "chmod", "0600", "/etc/agentd/ring.key")
+	r.run(m, "systemctl", "start", "containerd")
+	r.eventually("doctor is content", func(ctx context.Context) error {
+		_, err := m.Must(ctx, "agentctl", "doctor")
+		return err
+	})
+	r.same(seen, "n1", "n2", "n3")
+}
+
+// logged: what a container writes is in the machine's journal, by daemon.
+func logged(r ring) {
+	m := r.Machine("n3")
+	r.eventually("logs of the exporter", func(ctx context.Context) error {
+		out, err := m.Must(ctx, "agentctl", "logs", exporter)
+		if err == nil && !strings.Contains(out, "node_exporter") {
+			err = fmt.Errorf("they are %q", out)
+		}
+		return err
+	})
+	if out := r.run(m, "journalctl", "-q", "-o", "cat", "AGENTD_DAEMON="+exporter); !strings.Contains(out, "node_exporter") {
+		r.Errorf("the journal tells nothing of daemon %s: %q", exporter, out)
+	}
+}
+
 // upgraded: another version, newer or older, takes over what runs; meanwhile
 // the ring holds two versions, and goes on.
 //
@@ -69,6 +114,11 @@ func upgraded(r ring, seen map[string]lab.Container) {
 	// Two versions in one ring: what one writes, the other runs.
 	r.must(n1.Apply(r.ctx, testd("mixed", "")))
 	r.everywhere("mixed", "n1", "n2", "n3")
+	for _, version := range []string{versionA, versionB} {
+		if said := r.run(n1, "agentctl", "version"); !strings.Contains(said, version) {
+			r.Errorf("agentctl version does not tell of %s: %s", version, said)
+		}
+	}
 	change(n1, versionB)
 	r.must(n1.Apply(r.ctx, testd("mixed", `env = { ROUND = "2" }`)))
 	r.agree("n1", "n2", "n3")

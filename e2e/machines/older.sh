@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the packages of the commit that this tree has to get along with in one
+# ring, as version 0.0.9:
+#
+#   e2e/machines/older.sh TARGET
+#
+# A release takes its place as soon as there is one.
+set -euo pipefail
+commit=d35467a
+target=$1
+cd "$(dirname "$0")/../.."
+
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+git archive "$commit" | tar -x -C "$tree"
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct "$commit")
+export SOURCE_DATE_EPOCH OUT=$target.new ARCHES=${ARCHES:-amd64}
+rm -rf "$target.new"
+make -C "$tree" package VERSION=0.0.9 COMMIT="$commit"
+mv -T "$target.new" "$target"
