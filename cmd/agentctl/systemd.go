@@ -35,13 +35,13 @@ func systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// lastLines returns what a unit logged last, in the last minutes: its own words
+// lastLines returns what a unit logged last since the machine was booted: its own words
 // or, where it had none, systemd's about it.
 func lastLines(ctx context.Context, unit string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for _, which := range []string{"_SYSTEMD_UNIT=" + unit, "--unit=" + unit} {
-		out, err := exec.CommandContext(ctx, "journalctl", which, "--since=-5min", "--lines=10", "--no-pager", "--quiet", "--output=cat").Output()
+		out, err := exec.CommandContext(ctx, "journalctl", which, "--boot", "--lines=10", "--no-pager", "--quiet", "--output=cat").Output()
 		if err == nil && len(out) > 0 {
 			return string(out)
 		}
