@@ -192,8 +192,11 @@ func (v view) rolloutNode(d daemonView, pr progress, rows map[string]api.NodeDae
 	default:
 		n.State = api.TurnWaiting
 	}
-	if row.WaitsFor != nil && n.State != api.TurnDone {
-		n.WaitsFor = row.WaitsFor
+	if n.State != api.TurnDone {
+		n.Waits = row.Waits
+		if row.WaitsFor != nil {
+			n.WaitsFor = row.WaitsFor
+		}
 	}
 	return n
 }

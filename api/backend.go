@@ -14,6 +14,7 @@ import (
 type Backend interface {
 	Reloader
 	Reacher
+	Rollouts
 	Status(ctx context.Context, q StatusQuery) (Status, error)
 	Nodes(ctx context.Context) (Nodes, error)
 	// Why explains one daemon, on one node when node is not "".

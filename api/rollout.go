@@ -16,6 +16,13 @@ type Rollouts interface {
 	History(ctx context.Context, name string) (History, error)
 }
 
+// Kinds of waits that callers tell apart; see RolloutNode.Waits.
+const (
+	WaitsLate   = "late"   // for a lent turn; nobody can lend it one when WaitsFor is empty
+	WaitsTold   = "told"   // for an operator's restart, as the strategy is on-delete
+	WaitsClosed = "closed" // for the node to be opened: cordoned, tainted
+)
+
 // States of a node in a rollout.
 const (
 	TurnDone     = "done"     // runs the newest, or has no need to
@@ -87,6 +94,10 @@ type RolloutNode struct {
 	// without it: WordSkipped, WordForgotten or WordLeft; "" nobody's.
 	Word   string `json:"word"`
 	Reason string `json:"reason"`
+	// Waits is the kind of its wait: turn, past, canary, paused, failures, held,
+	// death, closed (cordoned or tainted), lent, late, told (on-delete), …; ""
+	// when it waits for nothing.
+	Waits string `json:"waits"`
 	// WaitsFor are the nodes that it waits for, by name.
 	WaitsFor  []string   `json:"waits_for"`
 	LentTo    string     `json:"lent_to"`

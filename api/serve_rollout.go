@@ -3,11 +3,7 @@ package api
 import "net/http"
 
 func (s *Server) getRollout(w http.ResponseWriter, r *http.Request) error {
-	b, ok := s.cfg.Backend.(Rollouts)
-	if !ok {
-		return notSupported(w, r)
-	}
-	ro, err := b.Rollout(r.Context(), r.PathValue("name"))
+	ro, err := s.cfg.Backend.Rollout(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -15,11 +11,7 @@ func (s *Server) getRollout(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) getHistory(w http.ResponseWriter, r *http.Request) error {
-	b, ok := s.cfg.Backend.(Rollouts)
-	if !ok {
-		return notSupported(w, r)
-	}
-	h, err := b.History(r.Context(), r.PathValue("name"))
+	h, err := s.cfg.Backend.History(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
 	}

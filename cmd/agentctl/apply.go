@@ -146,7 +146,7 @@ func (a *app) warnPlan(plan []change) {
 		case ro.RolledBack:
 			a.notef("daemon/%s: revision %d was rolled back; to try it again: agentctl rollout restart %s", ch.name, ro.Revision, ch.name)
 		case ro.Paused:
-			a.notef("daemon/%s is paused (%s); to go on: agentctl rollout resume %s", ch.name, ro.PausedReason, ch.name)
+			a.notef("daemon/%s: %s", ch.name, advised(ro.PausedReason, "to go on: agentctl rollout resume %s", ch.name))
 		}
 	}
 }

@@ -84,7 +84,7 @@ func stranded(ro *api.Rollout) []string {
 	}
 	var out []string
 	for _, n := range ro.Nodes {
-		if n.State == api.TurnLate && len(n.WaitsFor) == 0 && isAlive(n.Member) {
+		if n.State == api.TurnLate && n.Waits == api.WaitsLate && len(n.WaitsFor) == 0 && isAlive(n.Member) {
 			out = append(out, n.Node)
 		}
 	}

@@ -120,12 +120,15 @@ func (a *app) drain(ctx context.Context, name string, o drainOptions) error {
 func (a *app) waitDrained(ctx context.Context, c *api.Client, name string, atMost time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
+	var left remains // as it was seen last; time may be up amidst a look
 	for {
 		st, err := c.Status(limited, api.StatusQuery{Node: name, All: true})
 		if err != nil && ctx.Err() == nil && limited.Err() == nil {
 			return err
 		}
-		left := containersOn(st, name)
+		if err == nil {
+			left = containersOn(st, name)
+		}
 		switch {
 		case err == nil && left.count() == 0 && !left.unknown:
 			return nil

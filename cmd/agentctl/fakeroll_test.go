@@ -109,6 +109,7 @@ func (f *fakeRing) rollNode(d fakeDaemon, says fakeRoll, id record.NodeID) api.R
 		}
 	}
 	if t, ok := says.Turns[n.Node]; ok {
+		n.Waits = t.Waits
 		n.State, n.Reason, n.WaitsFor, n.Word, n.Failed = t.State, t.Reason, t.WaitsFor, t.Word, t.Failed || t.State == api.TurnFailed
 		n.Pulled, n.PullTotal, n.LentTo = t.Pulled, t.PullTotal, t.LentTo
 		if t.Revision != 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -21,8 +22,8 @@ it is done, updating, failed, waiting, skipped, or late (it was not there at the
 apply, and waits for a lent turn), and for whom it waits. With -w shows it anew
 whenever it changes, until the update is finished, paused or rolled back.
 
-Exit code: 0 when every node is done; 3 when not; 4 when there is no such
-daemon. With -w, 1 when it was paused or rolled back.`,
+Exit code: 0 when every node that is up is done; 3 when not; 4 when there is no
+such daemon. With -w, 1 when it was paused or rolled back.`,
 		Example: `  agentctl rollout status node-exporter
   agentctl rollout status node-exporter -w`,
 		Annotations: formats("json"), Args: oneDaemon,
@@ -54,17 +55,29 @@ func (a *app) watchRollout(ctx context.Context, name string) error {
 	return err
 }
 
-// rolledOut reports whether every node that can be asked for is done.
+// rolledOut reports whether every node that is up is done.
 func rolledOut(ro api.Rollout) bool {
 	if ro.Deleted {
 		return true
 	}
 	for _, n := range ro.Nodes {
-		if n.State != api.TurnDone && n.Word == "" {
+		if n.State != api.TurnDone && isAlive(n.Member) {
 			return false
 		}
 	}
 	return !ro.RolledBack
+}
+
+// advised adds what to type to a reason that does not say so itself.
+func advised(reason, format string, args ...any) string {
+	advice := fmt.Sprintf(format, args...)
+	switch {
+	case reason == "":
+		return advice
+	case strings.Contains(reason, "agentctl "):
+		return reason
+	}
+	return reason + "; " + advice
 }
 
 func (a *app) showRollout(ctx context.Context, name string) (*api.Rollout, error) {
@@ -183,10 +196,10 @@ func rolloutNotes(ro api.Rollout) []string {
 	case ro.RolledBack:
 		add("rolled back%s; see: agentctl rollout history %s", because(ro.Reason), ro.Daemon)
 	case ro.PausedBy != "":
-		add("paused by %s; to go on: agentctl rollout resume %s", ro.PausedBy, ro.Daemon)
+		add("%s", advised(cmp.Or(ro.PausedReason, "paused by "+ro.PausedBy), "to go on: agentctl rollout resume %s", ro.Daemon))
 	case ro.Paused:
-		add("stopped%s; apply a fix, or: agentctl rollout undo %s, or go on all the same: agentctl rollout resume %s",
-			because(ro.PausedReason), ro.Daemon, ro.Daemon)
+		add("%s", advised(cmp.Or(ro.PausedReason, "stopped by failures"),
+			"apply a fix, go back (agentctl rollout undo %s) or go on all the same (agentctl rollout resume %s)", ro.Daemon, ro.Daemon))
 	}
 	if len(ro.Failures) > 0 {
 		text := fmt.Sprintf("failed: %s (%d stop it)", firstOf(ro.Failures), ro.Threshold)

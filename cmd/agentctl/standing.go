@@ -100,10 +100,10 @@ func (s *standing) count(d api.DaemonStatus, n api.NodeDaemon, m api.Node, t api
 		row.turn = api.TurnDone
 		s.have++
 		s.want++
-	case m.Cordoned && (t.State == "" || t.State == api.TurnWaiting || t.State == api.TurnLate):
+	case m.Cordoned && slices.Contains([]string{"", api.TurnWaiting, api.TurnLate, api.TurnUnknown}, t.State):
 		row.counted = false
 		s.closed = append(s.closed, n.Node)
-	case s.rollout != nil && s.rollout.Strategy == "on-delete" && t.State == api.TurnWaiting && len(t.WaitsFor) == 0:
+	case t.Waits == api.WaitsTold:
 		row.counted = false
 		s.told = append(s.told, n.Node)
 	default:
@@ -159,9 +159,12 @@ func (s standing) stop() error {
 		}
 		return withHint(err, "see: agentctl rollout status %s", s.name)
 	case ro != nil && ro.Paused && ro.PausedBy != "":
-		return withHint(&stoppedError{s.name, "paused", ro.PausedReason}, "to go on: agentctl rollout resume %s", s.name)
+		// The hint tells what to type; it need not be told twice.
+		why, _, _ := strings.Cut(ro.PausedReason, "; agentctl ")
+		return withHint(&stoppedError{s.name, "paused", why}, "to go on: agentctl rollout resume %s", s.name)
 	case s.state == api.DaemonPaused || ro != nil && ro.Paused:
-		return withHint(&stoppedError{s.name, "paused", s.why()},
+		why, _, _ := strings.Cut(s.why(), "; agentctl ")
+		return withHint(&stoppedError{s.name, "paused", why},
 			"apply a fix, go back (agentctl rollout undo %s) or go on all the same (agentctl rollout resume %s)", s.name, s.name)
 	}
 	return nil

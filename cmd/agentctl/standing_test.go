@@ -46,7 +46,7 @@ func TestStanding(t *testing.T) {
 		{"cordoned ones are not waited for", onNodes(rolling(api.RolloutNode{Node: "shut", State: api.TurnWaiting}), runsOn("n1", "new"), runsOn("shut", "old")), true, "daemon/a: 1 of 1 updated and available"},
 		{"agentd does not know the generation yet", onNodes(&api.Rollout{Generation: 4}, runsOn("n1", "new")), false, "daemon/a: 1 of 1 updated and available (its own)"},
 		{"rolled back: never done", onNodes(&api.Rollout{Generation: 5, RolledBack: true}, runsOn("n1", "new")), false, "daemon/a: 1 of 1 updated and available (its own)"},
-		{"on-delete: they wait for an operator", onNodes(&api.Rollout{Generation: 5, Strategy: "on-delete", Nodes: []api.RolloutNode{{Node: "n2", State: api.TurnWaiting}}}, runsOn("n1", "new"), runsOn("n2", "old")),
+		{"on-delete: they wait for an operator", onNodes(&api.Rollout{Generation: 5, Strategy: "on-delete", Nodes: []api.RolloutNode{{Node: "n2", State: api.TurnWaiting, Waits: api.WaitsTold}}}, runsOn("n1", "new"), runsOn("n2", "old")),
 			true, "daemon/a: 1 of 1 updated and available"},
 	}
 	for _, c := range cases {

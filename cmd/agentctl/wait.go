@@ -58,9 +58,11 @@ func (a *app) waitFor(ctx context.Context, c *api.Client, plan []change, results
 func (w *waiter) wait(ctx context.Context, atMost time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
+	var last []standing // what was seen when the time is up amidst a look
 	for {
 		list, err := w.look(limited)
 		if err == nil {
+			last = list
 			w.show.update(list)
 			if !slices.ContainsFunc(list, func(s standing) bool { return !s.done() }) {
 				w.tellRest(list)
@@ -76,10 +78,10 @@ func (w *waiter) wait(ctx context.Context, atMost time.Duration) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil && list == nil {
+		if last == nil {
 			return cannot("see whether it runs", err)
 		}
-		return late(list, atMost)
+		return late(last, atMost)
 	}
 }
 
