@@ -93,6 +93,9 @@ func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
 		h.Alive, h.Known = a.super.Present(v.name)
 		return h
 	}
+	if r.Denied && r.Container == "" {
+		h.Placed = false // this node's policy keeps it off, and nothing of it was ever here
+	}
 	h.Known, h.Alive, h.Digest, h.Ready = r.Looked, r.Alive, r.Digest, r.Ready
 	if !r.ReadySince.IsZero() {
 		h.ReadyFor = now.Sub(r.ReadySince)

@@ -86,6 +86,7 @@ type Result struct {
 	Ready  bool
 	Wake   time.Time // decide again by then; zero: only when something happens
 	Waits  string    // whose end this one's stop waits for; "": nobody's
+	Denied bool      // this node's policy does not let it start
 
 	TryingSince time.Time // see Report
 	OwnSince    time.Time // since when the container that stands for the daemon is ready
@@ -257,6 +258,7 @@ func (p *plan) decideOpen() Result {
 		// is no reason to stop all that runs here (fail static). It will not
 		// be started again, and the reason says so.
 		r := p.blocked(p.Denials[0].String())
+		r.Denied = true
 		for _, more := range p.Denials[1:] {
 			r.More = append(r.More, more.String())
 		}

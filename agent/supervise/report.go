@@ -17,6 +17,7 @@ import (
 type Report struct {
 	Name        string
 	Placed      bool // meant for this node
+	Denied      bool // what is wanted may not start, by this node's policy
 	State       string
 	Reason      string // one sentence; never empty
 	Ready       bool
@@ -81,7 +82,7 @@ func (w *worker) show(d *Desired, res Result) {
 		w.tell(Event{Type: EventState, Reason: res.Reason, From: string(from), To: string(res.State)})
 	}
 	r := Report{
-		Name: w.name, Placed: res.Placed, State: string(res.State), Reason: res.Reason, Ready: res.Ready,
+		Name: w.name, Placed: res.Placed, Denied: res.Denied, State: string(res.State), Reason: res.Reason, Ready: res.Ready,
 		Since: w.cond.since, Reasons: append([]string{res.Reason}, res.More...), Origins: w.origins,
 	}
 	if f := w.hist.Failure; f != nil {
@@ -159,7 +160,7 @@ func equal(a, b Report) bool {
 	lists := slices.Equal(a.Reasons, b.Reasons) && slices.Equal(a.Origins, b.Origins)
 	times := a.StartedAt.Equal(b.StartedAt) && a.Since.Equal(b.Since) && a.ExitedAt.Equal(b.ExitedAt) && a.Next.Equal(b.Next) &&
 		a.ReadySince.Equal(b.ReadySince) && a.TryingSince.Equal(b.TryingSince)
-	return code && lists && times && a.Beside.equal(b.Beside) && a.Name == b.Name && a.Placed == b.Placed && a.State == b.State &&
+	return code && lists && times && a.Beside.equal(b.Beside) && a.Name == b.Name && a.Placed == b.Placed && a.Denied == b.Denied && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
 		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
