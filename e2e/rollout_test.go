@@ -271,3 +271,39 @@ func TestRolloutDeadNode(t *testing.T) {
 	w.settled(api.DaemonOK, five...)
 	w.everywhere("web", five...)
 }
+
+// A machine whose own policy keeps the daemon off holds nobody back.
+func TestRolloutDenied(t *testing.T) {
+	w := newWorld(t)
+	names := five[:3]
+	for _, name := range names {
+		n, err := w.AddNode(w.ctx, name)
+		w.must(err)
+		if name == "n2" {
+			n.Extra = "[policy]\nimages = [\"example.test/**\"]\n"
+		}
+		w.must(w.Enter(w.ctx, n))
+	}
+	w.must(w.Agree(w.ctx, settle))
+	const quick = "[update]\ndeadline = \"2s\""
+	w.roll("n1", 1, quick)
+	one := w.everywhere("web", "n1", "n3")
+	w.roll("n1", 2, quick)
+	w.eventually("all are done", func(ctx context.Context) error {
+		r, err := w.rollout(ctx, "n3")
+		if err == nil && (!r.Finished || r.Revision != 2) {
+			err = fmt.Errorf("%+v", r)
+		}
+		return err
+	})
+	two := w.everywhere("web", "n1", "n3")
+	for n := range two {
+		if two[n].Same(one[n]) {
+			t.Errorf("%s still runs the old revision", n)
+		}
+	}
+	w.none("n2", "web")
+	if out := w.ctl("n2", "why", "web", "n2").Stdout; !strings.Contains(out, "policy") {
+		t.Errorf("why does not tell of the policy:\n%s", out)
+	}
+}
