@@ -14,12 +14,19 @@ import (
 // the journal, lines on stderr anywhere else.
 func handler(cfg config.Config, level slog.Leveler, stderr io.Writer) slog.Handler {
 	opts := &slog.HandlerOptions{Level: level}
-	if stderr == os.Stderr {
-		if is, err := journal.StderrIsJournalStream(); err == nil && is {
-			return newJournalHandler(cfg, level, stderr)
-		}
+	if toJournal(stderr) {
+		return newJournalHandler(cfg, level, stderr)
 	}
 	return lines(cfg.Log, stderr, opts)
+}
+
+// toJournal reports whether what is written there becomes entries of the journal.
+func toJournal(stderr io.Writer) bool {
+	if stderr != os.Stderr {
+		return false
+	}
+	is, err := journal.StderrIsJournalStream()
+	return err == nil && is
 }
 
 // lines writes each record as a line.

@@ -125,7 +125,12 @@ func serve(ctx context.Context, loaded *config.Loaded, stderr io.Writer) error {
 
 // fail prints what went wrong and, where somebody knows, what to do about it.
 func fail(stderr io.Writer, err error) int {
-	fmt.Fprintf(stderr, "agentd: %v\n", err)
+	// systemd reads the number as the line's priority (sd-daemon(3)): error.
+	level := ""
+	if toJournal(stderr) {
+		level = "<3>"
+	}
+	fmt.Fprintf(stderr, "%sagentd: %v\n", level, err)
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hinted.Hint())
