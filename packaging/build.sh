@@ -56,7 +56,17 @@ for arch in ${ARCHES:-amd64 arm64}; do
 		-o "$STAGE/bin/" ./cmd/agentd ./cmd/agentctl ./cmd/agentd-log ./cmd/agentd-mend
 	for format in ${FORMATS:-deb rpm}; do
 		# nfpm takes variables in few places only, sources of contents not among them.
-		sed -e "s|\${STAGE}|$STAGE|g" packaging/nfpm.yaml >"$stage/nfpm.yaml"
+		sed -e "s|\${STAGE}|$STAGE|g" packaging/nfpm.yaml | while IFS= read -r line; do
+			case $line in
+			*src:*@EXAMPLE@*)
+				for example in configs/examples/*.toml; do
+					named=${line//@EXAMPLE@/$example}
+					printf '%s\n' "${named//@NAME@/${example##*/}}"
+				done
+				;;
+			*) printf '%s\n' "$line" ;;
+			esac
+		done >"$stage/nfpm.yaml"
 		"$stage/tools/nfpm" package --config "$stage/nfpm.yaml" --packager "$format" --target "$stage/out/" >"$stage/said" || {
 			cat "$stage/said" >&2
 			exit 1
