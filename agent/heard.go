@@ -20,6 +20,7 @@ type heardNode struct {
 	boot, seq uint64
 	left      bool
 	id        rollout.NodeID
+	past      []rollout.NodeID         // under which it left before
 	turns     map[string]rollout.State // by daemon
 }
 
@@ -52,7 +53,10 @@ func (h *heard) listen(all []gossip.Statement, self rollout.NodeID, own string) 
 		}
 		was := *n
 		n.id, n.left = rollout.MakeID(record.NodeID(n.ring), said.Salt), st.Left || said.Left
-		n.turns = said.Turns
+		n.turns, n.past = said.Turns, nil
+		for _, salt := range said.Past {
+			n.past = append(n.past, rollout.MakeID(record.NodeID(n.ring), salt))
+		}
 		matters = h.matter(was, *n, self) || matters
 		h.known.forget(was)
 		h.known.learn(*n)
@@ -124,6 +128,9 @@ func (p peers) learn(n heardNode) {
 	if n.left {
 		p.left[n.id] = rollout.LeftWord
 	}
+	for _, id := range n.past {
+		p.left[id] = rollout.LeftWord
+	}
 	for daemon, s := range n.turns {
 		if p.states[daemon] == nil {
 			p.states[daemon] = map[rollout.NodeID]rollout.State{}
@@ -135,6 +142,9 @@ func (p peers) learn(n heardNode) {
 func (p peers) forget(n heardNode) {
 	delete(p.names, n.id)
 	delete(p.left, n.id)
+	for _, id := range n.past {
+		delete(p.left, id)
+	}
 	for daemon := range n.turns {
 		if delete(p.states[daemon], n.id); len(p.states[daemon]) == 0 {
 			delete(p.states, daemon)

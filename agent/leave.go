@@ -94,6 +94,9 @@ func (a *Agent) stopAll(ctx context.Context) error {
 
 // Rejoin undoes Leave.
 func (a *Agent) Rejoin(_ context.Context, addrs []string) error {
+	if err := a.turns.keeper.Rejoined(); err != nil {
+		return problem(http.StatusInternalServerError, err.Error(), "")
+	}
 	if err := clearLeft(a.cfg.Node.DataDir); err != nil {
 		return problem(http.StatusInternalServerError, err.Error(), "")
 	}

@@ -197,7 +197,8 @@ func (a *Agent) tell() {
 		observed[v.name] = v.generation
 	}
 	a.mu.Unlock()
-	s.Turns, s.Salt = a.turns.keeper.Words(), a.turns.keeper.Identity().Salt
+	who, turns := a.turns.keeper.Words()
+	s.Turns, s.Salt, s.Past = turns, who.Salt, who.Past
 	for _, r := range rows {
 		row := statementRow(r, observed[r.Name])
 		row.Short, row.Waits, row.WaitsFor = a.turns.say(r)

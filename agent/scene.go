@@ -30,6 +30,10 @@ func (a *Agent) scene() scene {
 	s.peers = a.turns.heard.peers(a.ring.Members())
 	s.peers.names = maps.Clone(s.peers.names) // others keep it, see turns.remember
 	s.peers.names[a.turns.keeper.ID()] = a.cfg.Node.Name
+	s.peers.left = maps.Clone(s.peers.left)
+	for _, id := range a.turns.keeper.Past() {
+		s.peers.left[id] = rollout.LeftWord
+	}
 	s.steer = a.steering()
 	return s
 }

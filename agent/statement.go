@@ -20,6 +20,7 @@ const (
 	maxReason        = 1024                    // bytes of one reason
 	maxReasons       = 16
 	maxSalt          = 8 // bytes of a rollout id's salt
+	maxPast          = 8 // salts of ids that left
 )
 
 // statement is what a node tells the ring about itself: the body of a signed
@@ -43,6 +44,8 @@ type statement struct {
 	// in lanes with that salt. It is never shortened.
 	Turns map[string]rollout.State `json:"turns,omitempty"`
 	Salt  string                   `json:"salt,omitempty"`
+	// Past are the salts of ids under which it was here before it left.
+	Past []string `json:"past,omitempty"`
 }
 
 // statementDaemon is one row of a statement.
@@ -86,7 +89,7 @@ func decodeStatement(b []byte) (statement, error) {
 	if len(s.Daemons) > maxStatementRows {
 		return statement{}, fmt.Errorf("statement names %d daemons: limit is %d", len(s.Daemons), maxStatementRows)
 	}
-	if len(s.Turns) > maxStatementRows || len(s.Salt) > 2*maxSalt {
+	if len(s.Turns) > maxStatementRows || len(s.Salt) > 2*maxSalt || len(s.Past) > maxPast {
 		return statement{}, fmt.Errorf("statement tells of %d rollouts: limit is %d", len(s.Turns), maxStatementRows)
 	}
 	for i := range s.Daemons {

@@ -28,6 +28,7 @@ type fileJSON struct {
 	Schema int              `json:"schema"`
 	Node   NodeID           `json:"node"`
 	Salt   string           `json:"salt,omitempty"`
+	Past   []string         `json:"past,omitempty"`
 	States map[string]State `json:"daemons"`
 }
 
@@ -44,7 +45,7 @@ func MakeID(node NodeID, salt string) NodeID {
 
 // Save replaces the file, through to the disk.
 func (f File) Save(who Identity, states map[string]State) error {
-	body, err := json.Marshal(fileJSON{fileSchema, who.Node, who.Salt, states})
+	body, err := json.Marshal(fileJSON{fileSchema, who.Node, who.Salt, who.Past, states})
 	if err != nil {
 		return fmt.Errorf("encode rollout state: %w", err)
 	}
@@ -82,12 +83,16 @@ func (f File) Open(node NodeID, isNew bool) (k *Keeper, lost string, err error) 
 	}
 	who := Identity{Node: node}
 	if lost != "" {
-		var salt [8]byte
-		_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
-		who.Salt = hex.EncodeToString(salt[:])
+		who.Salt = newSalt()
 	}
 	err = errors.Join(err, f.Save(who, map[string]State{}))
 	return NewKeeper(who, nil, f), lost, err
+}
+
+func newSalt() string {
+	var salt [8]byte
+	_, _ = rand.Read(salt[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(salt[:])
 }
 
 func decodeFile(raw []byte) (Identity, map[string]State, error) {
@@ -106,5 +111,5 @@ func decodeFile(raw []byte) (Identity, map[string]State, error) {
 	if j.Schema != fileSchema {
 		return Identity{}, nil, fmt.Errorf("schema %d, this agentd knows %d", j.Schema, fileSchema)
 	}
-	return Identity{j.Node, j.Salt}, j.States, nil
+	return Identity{j.Node, j.Salt, j.Past}, j.States, nil
 }

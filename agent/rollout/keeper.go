@@ -8,11 +8,17 @@ import (
 )
 
 // Identity is who a node is in lanes and evidence: its id in the ring, and the
-// salt that it drew when it lost its state; see MakeID.
+// salt that it drew when it lost its state or joined again; see MakeID.
 type Identity struct {
 	Node NodeID
 	Salt string
+	// Past are the salts under which it was here before it left, the last one
+	// first. Nobody has to wait for those ids.
+	Past []string
 }
+
+// maxPast is how many ids that left are remembered.
+const maxPast = 4
 
 // ID is the node's id in lanes and evidence.
 func (i Identity) ID() NodeID { return MakeID(i.Node, i.Salt) }
@@ -27,10 +33,10 @@ type Saver interface {
 // or as a word for others, was written down before. It is safe for concurrent
 // use.
 type Keeper struct {
-	who   Identity
 	saver Saver
 
 	mu     sync.Mutex
+	who    Identity         // guarded by mu
 	states map[string]State // guarded by mu: as on the disk
 	err    error            // guarded by mu: why the last change was not written down
 }
@@ -45,11 +51,24 @@ func NewKeeper(who Identity, states map[string]State, saver Saver) *Keeper {
 	return k
 }
 
-// Identity is who this node is to others.
-func (k *Keeper) Identity() Identity { return k.who }
-
 // ID is the node's id in lanes and evidence.
-func (k *Keeper) ID() NodeID { return k.who.ID() }
+func (k *Keeper) ID() NodeID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.who.ID()
+}
+
+// Past are the ids that this node had before it left. It does not wait for
+// them either.
+func (k *Keeper) Past() []NodeID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []NodeID
+	for _, salt := range k.who.Past {
+		out = append(out, MakeID(k.who.Node, salt))
+	}
+	return out
+}
 
 // Advance takes a step in each daemon of inputs, whose Self and State it fills
 // in, and returns the decisions by daemon. Changed states are written down
@@ -93,15 +112,15 @@ func (k *Keeper) refuse(out map[string]Decision) map[string]Decision {
 	return out
 }
 
-// Words returns what others may be told, by daemon.
-func (k *Keeper) Words() map[string]State {
+// Words returns what others may be told: by daemon, and who says it.
+func (k *Keeper) Words() (Identity, map[string]State) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	out := make(map[string]State, len(k.states))
 	for name, s := range k.states {
 		out[name] = s.Word()
 	}
-	return out
+	return k.who, out
 }
 
 // State returns a daemon's state as it is on the disk.
@@ -124,6 +143,20 @@ func (k *Keeper) Left() error {
 		return fmt.Errorf("clear the turns of a node that left: %w", err)
 	}
 	k.states = next
+	return nil
+}
+
+// Rejoined makes a node that left another one: who has not heard yet that it is
+// back takes the old id for stopped, and would not wait for it.
+func (k *Keeper) Rejoined() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	who := Identity{Node: k.who.Node, Salt: newSalt(), Past: append([]string{k.who.Salt}, k.who.Past...)}
+	who.Past = who.Past[:min(len(who.Past), maxPast)]
+	if err := k.saver.Save(who, map[string]State{}); err != nil {
+		return fmt.Errorf("take part in rollouts again: %w", err)
+	}
+	k.who, k.states = who, map[string]State{}
 	return nil
 }
 

@@ -69,8 +69,8 @@ func (x *explorer) stuck(w *world) string {
 // the chain can be named.
 func (x *explorer) root(w *world, n int, passed uint8) string {
 	m := &w.m[n]
-	if !m.is(agentUp) {
-		return "" // a dead node
+	if !m.is(agentUp) || m.is(gone) {
+		return "" // a dead node, or one that left
 	}
 	if passed&(1<<n) != 0 {
 		return fmt.Sprintf("n%d waits for itself", n)
@@ -92,6 +92,11 @@ func (x *explorer) root(w *world, n int, passed uint8) string {
 			}
 			owner := w.owner(x.cfg.nodes, id[0]-1)
 			if owner < 0 {
+				for i := range x.cfg.nodes {
+					if w.m[i].past&(1<<(id[0]-1)) != 0 && w.m[i].is(agentUp) {
+						return fmt.Sprintf("n%d waits for %s, which left", n, nodeName(id))
+					}
+				}
 				continue // it has lost its disk
 			}
 			if why := x.root(w, owner, passed); why != "" {
@@ -139,7 +144,7 @@ func (x *explorer) borrowing(w *world, n int, passed uint8, plan *Plan, v view, 
 		for _, lane := range plan.Lanes {
 			last := lane[len(lane)-1]
 			owner := w.owner(x.cfg.nodes, last[0]-1)
-			if owner >= 0 && owner != n && w.m[owner].is(agentUp) && v.words[last[0]-1] == 0 {
+			if owner >= 0 && owner != n && w.m[owner].is(agentUp) && !w.m[owner].is(gone) && v.words[last[0]-1] == 0 {
 				return fmt.Sprintf("n%d is late and could ask %s: %s", n, nodeName(last), wait.Reason)
 			}
 		}

@@ -36,6 +36,8 @@ const (
 	evRelabel
 	evCordon
 	evTold
+	evLeave
+	evRejoin
 	evOp // x: which operation
 )
 
@@ -121,6 +123,8 @@ type outcome struct {
 	bad       string
 }
 
+const saysLeft = 255 // in view.words: LeftWord
+
 const stepFlags = looked | rebooted | cordoned | told | alive | ready | tried
 
 func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
@@ -156,6 +160,9 @@ func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
 		}
 	}
 	for id := range w.ids {
+		if m.left&(1<<id) != 0 {
+			v.words[id] = saysLeft
+		}
 		if id != m.id {
 			v.peers[id] = w.known(n, id)
 			if k := m.know[id]; x.cfg.twice && k > 1 {
@@ -188,7 +195,9 @@ func (x *explorer) words(w *world, n int, about record.Version) map[NodeID]uint6
 	out := map[NodeID]uint64{}
 	for id, word := range v.words {
 		if word > 0 {
-			out[idOf(uint8(id))] = uint64(word)
+			if out[idOf(uint8(id))] = uint64(word); word == saysLeft {
+				out[idOf(uint8(id))] = LeftWord
+			}
 		}
 	}
 	return out
@@ -219,7 +228,10 @@ func (x *explorer) input(v view, conflict string) Input {
 		if v.down&(1<<i) != 0 {
 			in.Down[id] = true
 		}
-		if v.words[i] > 0 {
+		switch {
+		case v.words[i] == saysLeft:
+			in.Words[id] = LeftWord
+		case v.words[i] > 0:
 			in.Words[id] = uint64(v.words[i])
 		}
 		if v.forgiven&(1<<i) != 0 {
@@ -431,6 +443,18 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 			})
 		}
 		x.messages(w, i, try)
+		if m.is(gone) {
+			try(event{kind: evRejoin, n: n}, false, func(w *world, m *machine) {
+				m.set(gone, false)
+				if !x.cfg.sameID { // see Keeper.Rejoined
+					m.past |= 1 << m.id
+					m.left |= m.past
+					m.id, m.disk, m.mem = w.ids, 0, 1
+					w.ids++
+				}
+			})
+			continue
+		}
 		x.operators(w, i, try)
 		x.stepping(w, i, try)
 	}
@@ -530,8 +554,17 @@ func (x *explorer) messages(w *world, i int, try tryFunc) {
 		owner := w.owner(x.cfg.nodes, id)
 		if !x.cfg.older && owner >= 0 && w.m[owner].is(agentUp) {
 			word := x.word(w.m[owner].mem)
-			if word != 0 && word != w.known(i, id) {
-				try(event{evStatement, n, id, 255}, true, func(w *world, m *machine) { m.know[id] = w.tell(id, word) })
+			left := m.left&^(1<<id) | w.m[owner].past
+			if w.m[owner].is(gone) {
+				left |= 1 << id
+			}
+			if word != w.known(i, id) || left != m.left {
+				try(event{evStatement, n, id, 255}, true, func(w *world, m *machine) {
+					m.left = left
+					if word != 0 {
+						m.know[id] = w.tell(id, word)
+					}
+				})
 			}
 			continue
 		}
@@ -590,6 +623,9 @@ func (x *explorer) faults(w *world, i int, try tryFunc) {
 	if w.left.cordon > 0 {
 		try(event{kind: evCordon, n: n}, false, func(w *world, m *machine) { w.left.cordon--; m.set(cordoned, !m.is(cordoned)) })
 	}
+	if w.left.leave > 0 && m.is(agentUp) && !m.is(gone) {
+		try(event{kind: evLeave, n: n}, false, func(w *world, m *machine) { x.leave(w, m) })
+	}
 	never := x.never(i, m.want, x.cfg.bad+x.cfg.noImage)
 	if x.cfg.deadline && m.want > 0 && !m.is(tried) && m.is(agentUp) && (m.box != m.want || !m.is(ready)) && (never || x.cfg.slow) {
 		try(event{kind: evTried, n: n}, never, func(w *world, m *machine) { m.set(tried, true) })
@@ -600,6 +636,21 @@ func (x *explorer) faults(w *world, i int, try tryFunc) {
 			w.wrong |= 1 << n // takes this node down by an operator's word
 		})
 	}
+}
+
+// leave stops everything on a node and tells the others, as agentctl leave does.
+func (x *explorer) leave(w *world, m *machine) {
+	w.left.leave--
+	d := &disk{}
+	k := NewKeeper(Identity{Node: idOf(m.id)}, map[string]State{daemonKey.Name: x.states[m.mem-1]}, d)
+	if err := k.Left(); err != nil {
+		panic(err)
+	}
+	m.disk = x.intern(d.states[daemonKey.Name])
+	m.mem = m.disk + 1
+	m.box, m.want = 0, 0
+	m.set(alive|ready|tried|taken|rebooted, false)
+	m.set(gone, true)
 }
 
 func (x *explorer) operators(w *world, i int, try tryFunc) {

@@ -250,7 +250,7 @@ func (x *explorer) say(e event, before, after *world) string {
 		evReady: "has its container ready", evTried: "misses the deadline", evExit: "has its container exit",
 		evCrash: "has its agent killed", evReboot: "has a power cut", evLoss: "loses its disk and gets a new id",
 		evStart: "has its agent start", evLook: "looks at its container runtime", evRelabel: "gets other labels",
-		evCordon: "is cordoned or uncordoned", evTold: "is told to take the newest",
+		evCordon: "is cordoned or uncordoned", evTold: "is told to take the newest", evLeave: "leaves the ring", evRejoin: "joins again",
 	}[e.kind]
 }
 

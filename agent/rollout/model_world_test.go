@@ -36,6 +36,7 @@ const (
 	alive // the container has processes
 	ready // for min_ready
 	tried // the wanted digest was tried for longer than the deadline
+	gone  // it left the ring
 	taken // its container was taken down by a rollout and was not ready since
 )
 
@@ -48,6 +49,8 @@ type machine struct {
 	want      uint8  // what the supervisor was told to run, 0 for nothing yet
 	accepted  uint8  // record that may be acted upon, plus 1
 	heard     uint8  // operations on control records that are known
+	left      uint8  // ids that are known to have left
+	past      uint8  // ids that it had when it left
 	records   uint64 // that are held
 	know      [maxIDs]uint8
 }
@@ -82,7 +85,7 @@ type signed struct {
 }
 
 // budget is how often each fault strikes at most.
-type budget struct{ crash, reboot, loss, exit, relabel, cordon uint8 }
+type budget struct{ crash, reboot, loss, exit, relabel, cordon, leave uint8 }
 
 // appendKey encodes what is in use of w.
 func (w *world) appendKey(b []byte, nodes int) []byte {
@@ -91,7 +94,7 @@ func (w *world) appendKey(b []byte, nodes int) []byte {
 		b = binary.LittleEndian.AppendUint16(b, m.disk)
 		b = binary.LittleEndian.AppendUint16(b, m.mem)
 		b = binary.LittleEndian.AppendUint16(b, m.flags)
-		b = append(b, m.id, m.box, m.want, m.accepted, m.heard)
+		b = append(b, m.id, m.box, m.want, m.accepted, m.heard, m.left, m.past)
 		b = binary.LittleEndian.AppendUint64(b, m.records)
 		b = append(b, m.know[:w.ids]...)
 	}
@@ -102,7 +105,7 @@ func (w *world) appendKey(b []byte, nodes int) []byte {
 		}
 	}
 	b = binary.LittleEndian.AppendUint64(b, w.exists)
-	b = append(b, w.fired, w.ids, w.wrong, w.left.crash, w.left.reboot, w.left.loss, w.left.exit, w.left.relabel, w.left.cordon)
+	b = append(b, w.fired, w.ids, w.wrong, w.left.crash, w.left.reboot, w.left.loss, w.left.exit, w.left.relabel, w.left.cordon, w.left.leave)
 	for _, s := range w.signed {
 		b = append(b, s.on, s.ids)
 	}
