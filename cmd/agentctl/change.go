@@ -104,7 +104,8 @@ func (c *change) where(old, want *spec.Daemon, roster []api.RosterNode) {
 		was, will := false, false
 		if old != nil {
 			_, stays := welcome(*old, n)
-			was = placed(*old, n) && stays
+			here, reports := c.seen.nodes[n.Name]
+			was = placed(*old, n) && stays && (!reports || here.Placed)
 		}
 		if want != nil {
 			starts, stays := welcome(*want, n)

@@ -109,11 +109,14 @@ func (c change) order() string {
 		return "order: each node when an operator says so there: sudo agentctl restart " + c.name
 	}
 	head := "order, one at a time"
-	if k := c.next.body.Rollout.K; k > 1 {
+	if k := min(c.next.body.Rollout.K, len(c.next.lanes)); k > 1 {
 		head = fmt.Sprintf("order, at most %d at once", k)
 	}
 	if u.Surge {
 		head += ", the new one beside the old one"
+	}
+	if k := c.next.body.Rollout.K; k > len(c.next.lanes) && len(c.restarts) > len(c.next.lanes) {
+		head += fmt.Sprintf(" (%d after this update, which keeps the turns of an unfinished one)", k)
 	}
 	return head + ": " + roundsText(c.rounds(), time.Duration(u.Bake))
 }
