@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/agentd/agentd/runtime/fake"
+	"github.com/agentd/agentd/spec"
 )
 
 // conformance: E1
@@ -121,4 +122,36 @@ func TestAbsenceStopsNothing(t *testing.T) {
 			t.Fatalf("%d starts", n)
 		}
 	})
+}
+
+// What was deleted does not come back for the time that its successor takes to
+// be made ready, neither at once nor by an agent that is started meanwhile.
+//
+// conformance: E5
+func TestDeletedDoesNotComeBackMeanwhile(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			r := newRig(t, fake.Config{PullLatency: 5 * time.Second, StopLatency: time.Second})
+			defer r.end()
+			r.set(want("web", 1))
+			r.after(6 * time.Second)
+			r.runs("web")
+			r.set(gone("web", 2))
+			again := want("web", 3, func(d *spec.Daemon) { d.Image = "web:v3" })
+			if restarted {
+				r.restart(again)
+			} else {
+				r.after(500 * time.Millisecond)
+				r.set(again)
+			}
+			r.after(4 * time.Second)
+			if n := r.rt.Starts("web"); n != 1 {
+				t.Fatalf("restarted %t: started %d times before the new one was here: %+v", restarted, n, r.report("web"))
+			}
+			r.after(10 * time.Second)
+			if rep := r.is("web", Running); rep.Generation != 3 {
+				t.Fatalf("report %+v", rep)
+			}
+		})
+	}
 }

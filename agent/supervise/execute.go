@@ -249,7 +249,7 @@ func (w *worker) start(ctx context.Context, step Step, of Desired) (runtime.Inst
 	if err != nil {
 		return inst, err
 	}
-	if c := w.current; c == nil || c.Digest != of.Digest { // w waits for this step: nobody writes current
+	if c := w.current; c == nil || c.Digest != of.Digest || c.Deleted { // w waits for this step: nobody writes current
 		dir := w.s.cfg.DataDir
 		w.tidy(dropFiles(dir, w.name, step.Keep...))
 		if !step.Beside {

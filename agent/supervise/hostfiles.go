@@ -114,6 +114,7 @@ type currentFile struct {
 	Generation uint64          `json:"generation"`
 	Revision   int             `json:"revision"`
 	Image      string          `json:"image"`
+	Deleted    bool            `json:"deleted,omitempty"` // see Desired.Deleted
 }
 
 func currentPath(dataDir, daemon string) string {
@@ -121,7 +122,7 @@ func currentPath(dataDir, daemon string) string {
 }
 
 func writeCurrent(dataDir string, d Desired, image string) error {
-	b, err := json.Marshal(currentFile{spec.Encode(d.Daemon), d.Digest, d.Generation, d.Revision, image})
+	b, err := json.Marshal(currentFile{spec.Encode(d.Daemon), d.Digest, d.Generation, d.Revision, image, d.Deleted})
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func decodeCurrent(b []byte, daemon string) *Desired {
 	if err != nil || d.Name != daemon || d.Digest() != f.Digest {
 		return nil
 	}
-	return &Desired{Daemon: d, Digest: f.Digest, Generation: f.Generation, Revision: f.Revision, ImageDigest: f.Image}
+	return &Desired{Daemon: d, Digest: f.Digest, Generation: f.Generation, Revision: f.Revision, ImageDigest: f.Image, Deleted: f.Deleted}
 }
 
 func dropCurrent(dataDir, daemon string) error { return durable.Remove(currentPath(dataDir, daemon)) }

@@ -16,10 +16,10 @@ func (s *Supervisor) Present(daemon string) (alive, known bool) {
 }
 
 // Started returns what was started last on the node with that data_dir: the
-// daemon as it was rendered there.
+// daemon as it was rendered there. What was deleted since does not count.
 func Started(dataDir, daemon string) (Desired, bool) {
 	d := readCurrent(dataDir, daemon)
-	if d == nil {
+	if d == nil || d.Deleted {
 		return Desired{}, false
 	}
 	return *d, true

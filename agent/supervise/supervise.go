@@ -34,6 +34,9 @@ type Desired struct {
 	// ImageDigest is a hint: the manifest that the image's tag meant to whoever
 	// accepted the record.
 	ImageDigest string
+	// Deleted is set here, of what was started last: a delete was wanted since,
+	// so that it is not started again, whatever comes after the delete.
+	Deleted bool
 }
 
 // Config is what a Supervisor is made of.

@@ -200,6 +200,7 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	case time.Now().Before(w.quiet):
 		return w.quiet
 	}
+	w.deletes(sit.of)
 	in := w.input(sit)
 	in = w.heed(in)
 	res := Plan(in)
@@ -214,6 +215,20 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 		w.begin(ctx, res.Steps[0], of)
 	}
 	return res.Wake
+}
+
+// deletes remembers that what was started last was deleted, before it is stopped:
+// when the daemon comes again before its container is removed, the old one must
+// not come back while the new one is made ready. It is kept until then, for its
+// pre_stop hook.
+func (w *worker) deletes(d *Desired) {
+	if d == nil || !d.Delete || w.current == nil || w.current.Deleted {
+		return
+	}
+	c := *w.current
+	c.Deleted = true
+	w.current = &c
+	w.tidy(writeCurrent(w.s.cfg.DataDir, c, c.ImageDigest))
 }
 
 // know adapts the history to what is wanted.
@@ -250,7 +265,7 @@ func (w *worker) input(sit situation) Input {
 	in.Finished = jobEnd(w.ends, d.Digest)
 	in.Labels = stableLabels(*d, w.s.cfg.Node.Name)
 	in.Denials = w.denials(*d, own, beside)
-	if c := w.current; c != nil && c.Digest != d.Digest {
+	if c := w.current; c != nil && c.Digest != d.Digest && !c.Deleted {
 		in.Fallback = c
 		in.FallbackDenials = w.check(*c)
 	}
