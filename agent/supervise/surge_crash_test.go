@@ -121,15 +121,15 @@ func killed(t *testing.T, way string, at time.Duration) string {
 	return ""
 }
 
-// However operators change their minds, and however often agents are killed
-// meanwhile, something runs at every moment.
+// However operators change their minds, however often new containers crash, and
+// however often agents are killed meanwhile, something runs at every moment.
 //
 // conformance: D3
 // conformance: D7
 func TestSurgeLeavesNoGap(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) event {
-			return event{rapid.SampledFrom([]string{"revision", "revision", "kill", "sleep", "sleep"}).Draw(rt, "what"), rapid.IntRange(0, 4).Draw(rt, "n")}
+			return event{rapid.SampledFrom([]string{"revision", "revision", "kill", "crash", "sleep", "sleep"}).Draw(rt, "what"), rapid.IntRange(0, 4).Draw(rt, "n")}
 		}), 1, 30).Draw(rt, "steps")
 		wrong := ""
 		synctest.Test(t, func(t *testing.T) { wrong = gap(t, steps) })
@@ -158,6 +158,11 @@ func gap(t *testing.T, steps []event) string {
 			r.end()
 			r.start()
 			r.s.Set([]Desired{now})
+		case "crash":
+			r.after(0)
+			if all := r.s.Reports(); len(all) > 0 && all[0].Beside != nil {
+				r.rt.Crash(all[0].Beside.Container, 1)
+			}
 		case "sleep":
 			r.after([]time.Duration{0, 100 * time.Millisecond, 550 * time.Millisecond, 2 * time.Second, 10 * time.Second}[s.n])
 		}
