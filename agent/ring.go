@@ -197,7 +197,7 @@ func (a *Agent) tell() {
 		observed[v.name] = v.generation
 	}
 	a.mu.Unlock()
-	who, turns := a.turns.keeper.Words()
+	who, turns := a.turns.words()
 	s.Turns, s.Salt, s.Past = turns, who.Salt, who.Past
 	for _, r := range rows {
 		row := statementRow(r, observed[r.Name])

@@ -357,6 +357,20 @@ func (t *turns) say(r supervise.Report) (short bool, waits string, on []string) 
 	return short, string(w.Code), nodeNames(w.On[:min(len(w.On), maxReasons)], t.names)
 }
 
+// words is what others are told. What is deleted and over is not among it: names
+// come and go for years, and what follows a delete has no turns.
+func (t *turns) words() (rollout.Identity, map[string]rollout.State) {
+	who, states := t.keeper.Words()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, s := range states {
+		if t.plans[name].Delete && s.Slot == nil && s.Lent == nil {
+			delete(states, name)
+		}
+	}
+	return who, states
+}
+
 // known returns the rollouts that this node follows.
 func (t *turns) known() map[string]rollout.Plan {
 	t.mu.Lock()
