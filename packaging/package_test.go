@@ -119,7 +119,7 @@ func wantFiles(t *testing.T) map[string]int64 {
 	want := map[string]int64{
 		"usr/bin/agentd": 0o755, "usr/bin/agentctl": 0o755, "usr/libexec/agentd/agentd-log": 0o755,
 		"usr/libexec/agentd/agentd-mend": 0o755, "lib/systemd/system/agentd-mend@.service": 0o644,
-		"lib/systemd/system/agentd.service": 0o644, "usr/lib/sysusers.d/agentd.conf": 0o644, "usr/lib/tmpfiles.d/agentd.conf": 0o644,
+		"lib/systemd/system/agentd.service": 0o644, "lib/systemd/system/agentd.socket": 0o644, "usr/lib/sysusers.d/agentd.conf": 0o644, "usr/lib/tmpfiles.d/agentd.conf": 0o644,
 		"lib/systemd/system/agentd-ready.service": 0o644, "lib/systemd/system/agentd-ready.target": 0o644,
 		"etc/agentd/": 0o755, "etc/agentd/trust.d/": 0o755,
 		"usr/share/man/man1/agentctl.1.gz": 0o644, "usr/share/man/man8/agentd.8.gz": 0o644,

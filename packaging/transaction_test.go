@@ -170,7 +170,7 @@ func (r root) setUp() {
 
 var (
 	made    = []string{"systemd-sysusers agentd.conf", "systemd-tmpfiles --create agentd.conf", "systemctl daemon-reload"}
-	stopped = []string{"systemctl stop agentd-ready.target agentd-ready.service", "systemctl disable --now agentd.service"}
+	stopped = []string{"systemctl stop agentd-ready.target agentd-ready.service", "systemctl disable --now agentd.socket agentd.service"}
 )
 
 // Installing starts nothing, upgrading restarts the agent alone, erasing stops

@@ -10,7 +10,7 @@ import (
 )
 
 // units are those that the packages install.
-var units = []string{"agentd.service", "agentd-mend@.service", "agentd-ready.service", "agentd-ready.target"}
+var units = []string{"agentd.service", "agentd-mend@.service", "agentd-ready.service", "agentd-ready.target", "agentd.socket"}
 
 func readUnit(t *testing.T, name string) string {
 	t.Helper()
