@@ -168,7 +168,9 @@ func printDiff(w io.Writer, c change) {
 	case !c.cur.live():
 		word = "new"
 	}
-	fmt.Fprintf(w, "daemon/%s %s: %s\n", clean(c.name), word, clean(c.effect()))
+	for _, line := range wrap(fmt.Sprintf("daemon/%s %s: %s", c.name, word, c.effect()), lineWidth) {
+		fmt.Fprintln(w, clean(line))
+	}
 	if c.settles != "" {
 		fmt.Fprintf(w, "  settles a conflict: %s\n", clean(c.settles))
 	}

@@ -76,8 +76,8 @@ func troubled(n api.NodeDaemon) bool {
 		api.StateBlocked, api.StateUnknown, api.StateStopped}, n.State)
 }
 
-// daemonNotes explains a daemon that is not well: at most three of its nodes,
-// or else its own reason.
+// daemonNotes explains a daemon that is not well: why its rollout stopped, then
+// at most three of its nodes, or else its own reason.
 func daemonNotes(d api.DaemonStatus) []string {
 	switch {
 	case d.State == api.DaemonDeleted, d.State == api.DaemonOK && d.Reason == "":
@@ -88,6 +88,10 @@ func daemonNotes(d api.DaemonStatus) []string {
 	var lines []string
 	if d.Conflict != "" {
 		lines = append(lines, fmt.Sprintf("%s: %s", d.Name, d.Conflict))
+	}
+	stopped := d.State == api.DaemonPaused || d.State == api.DaemonRolledBack
+	if stopped && d.Reason != "" {
+		lines = append(lines, fmt.Sprintf("%s: %s", d.Name, advised(d.Reason, "see: agentctl rollout status %s", d.Name)))
 	}
 	const most = 3
 	more := 0
@@ -109,7 +113,11 @@ func daemonNotes(d api.DaemonStatus) []string {
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("%s: and %s; see: agentctl status %s", d.Name, plural(more, "more node"), d.Name))
 	}
-	if nodes == 0 && d.Reason != "" {
+	switch {
+	case nodes > 0 || d.Reason == "" || stopped:
+	case d.State == api.DaemonRolling:
+		lines = append(lines, fmt.Sprintf("%s: %s; see: agentctl rollout status %s", d.Name, d.Reason, d.Name))
+	default:
 		lines = append(lines, fmt.Sprintf("%s: %s; see: agentctl why %s", d.Name, d.Reason, d.Name))
 	}
 	return lines

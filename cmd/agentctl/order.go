@@ -66,20 +66,20 @@ func (c change) turns() []string {
 	}
 	var lines []string
 	if len(c.deals) > 0 {
-		lines = append(lines, wrap("deals turns anew for "+firstOf(c.deals)+", which nobody could lend one")...)
+		lines = append(lines, wrap("deals turns anew for "+firstOf(c.deals)+", which nobody could lend one", lineWidth-2)...)
 	}
 	if s := c.supersedes(); s != "" {
-		lines = append(lines, wrap(s)...)
+		lines = append(lines, wrap(s, lineWidth-2)...)
 	}
 	if s := c.order(); s != "" {
-		lines = append(lines, wrap(s)...)
+		lines = append(lines, wrap(s, lineWidth-2)...)
 	}
 	if len(c.next.outside) > 0 {
 		var list []string
 		for _, o := range c.next.outside {
 			list = append(list, o.Node+" ("+o.Reason+")")
 		}
-		lines = append(lines, wrap("outside the roster: "+firstOf(list))...)
+		lines = append(lines, wrap("outside the roster: "+firstOf(list), lineWidth-2)...)
 	}
 	return lines
 }
@@ -175,9 +175,9 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// wrap breaks a text into lines that fit when they are indented by two, the
-// later ones by four.
-func wrap(text string) []string {
+// wrap breaks a text into lines of at most so many columns; the later ones are
+// indented by two.
+func wrap(text string, width int) []string {
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
@@ -186,7 +186,7 @@ func wrap(text string) []string {
 			line = word
 			continue
 		}
-		if len([]rune(line))+1+len([]rune(word)) > lineWidth-2 {
+		if len([]rune(line))+1+len([]rune(word)) > width {
 			lines, line = append(lines, line), indent+word
 			continue
 		}

@@ -81,7 +81,22 @@ a: and 1 more node; see: agentctl status a`
 	if got := daemonNotes(d); len(got) != 1 || got[0] != "a: its own; see: agentctl why a" {
 		t.Errorf("got %q", got)
 	}
-	d.State = api.DaemonOK
+	for state, want := range map[string]string{
+		api.DaemonRolling:    "a: its own; see: agentctl rollout status a",
+		api.DaemonPaused:     "a: its own; see: agentctl rollout status a",
+		api.DaemonRolledBack: "a: its own; see: agentctl rollout status a",
+	} {
+		d.State = state
+		if got := daemonNotes(d); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q", state, got)
+		}
+	}
+	// Why it is paused comes first, and says itself what to type.
+	d.State, d.Reason, d.Nodes = api.DaemonPaused, "paused by bob; agentctl rollout resume a goes on", []api.NodeDaemon{bad("n1", api.StateUnhealthy)}
+	if got := daemonNotes(d); len(got) != 2 || got[0] != "a: "+d.Reason || got[1] != "a: n1 unhealthy: why; see: agentctl why a n1" {
+		t.Errorf("got %q", got)
+	}
+	d.State, d.Reason, d.Nodes = api.DaemonOK, "its own", nil
 	if got := daemonNotes(d); len(got) != 1 || got[0] != "a: its own" {
 		t.Errorf("got %q", got)
 	}
