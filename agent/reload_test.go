@@ -14,6 +14,7 @@ import (
 
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/api"
+	"github.com/agentd/agentd/runtime"
 	"github.com/agentd/agentd/runtime/fake"
 	"github.com/agentd/agentd/spec/record"
 )
@@ -34,7 +35,7 @@ func startLonely(t *testing.T, rt *fake.Runtime) *lonely {
 }
 
 // startNode starts an agent of a ring that may have others.
-func startNode(t *testing.T, rt *fake.Runtime, name string, key config.RingKey, join string) *lonely {
+func startNode(t *testing.T, rt runtime.Runtime, name string, key config.RingKey, join string) *lonely {
 	t.Helper()
 	n := &lonely{t: t, dir: t.TempDir(), l: &listener{}}
 	alice := n.operator("alice")
@@ -66,7 +67,7 @@ listen = ""
 	}
 	n.Agent, err = New(Config{
 		Config: loaded, Version: "test", Runtime: rt, Log: slog.New(slog.DiscardHandler),
-		Service:  Service{Notify: n.l.notify, Watchdog: time.Minute},
+		Service:  Service{Notify: n.l.notify, Watchdog: 200 * time.Millisecond},
 		Reloaded: func(c config.Config) { n.log = append(n.log, c.Log) },
 	})
 	if err != nil {

@@ -24,6 +24,9 @@ type Service struct {
 const (
 	// maxStatus bounds the sentence in `systemctl status`, in bytes.
 	maxStatus = 400
+	// latest is how late a loop may be however short the watchdog's patience is:
+	// the slowest turns every five seconds when nothing happens.
+	latest = 12 * time.Second
 	// statusEvery is how often the sentence is looked at when nothing happens:
 	// nodes that die and runtimes that hang don't wake the loop.
 	statusEvery = 5 * time.Second
@@ -113,8 +116,8 @@ func stalled(hearts []heart, now time.Time, limit time.Duration) []string {
 }
 
 // watch tells the service manager that this process lives, for as long as all
-// hearts beat. A loop may be late by half of what the manager waits: what takes
-// longer is no work that agentd does. The container runtime is in none of them.
+// hearts beat. A loop may be late by half of what the manager waits, or by latest:
+// what takes longer is no work that agentd does. The container runtime is in none of them.
 func watch(ctx context.Context, s Service, hearts []heart, log *slog.Logger) {
 	if s.Notify == nil || s.Watchdog <= 0 {
 		return
@@ -123,7 +126,7 @@ func watch(ctx context.Context, s Service, hearts []heart, log *slog.Logger) {
 	defer tick.Stop()
 	said := false
 	for {
-		hang := stalled(hearts, time.Now(), s.Watchdog/2)
+		hang := stalled(hearts, time.Now(), max(s.Watchdog/2, latest))
 		switch {
 		case len(hang) == 0:
 			if err := s.Notify("WATCHDOG=1"); err != nil && !said {

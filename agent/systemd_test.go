@@ -11,6 +11,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/runtime"
+	"github.com/agentd/agentd/runtime/fake"
 )
 
 // listener is a service manager that remembers what it was told.
@@ -99,7 +103,7 @@ func TestWatchStarvesWhenALoopHangs(t *testing.T) {
 	for _, wedged := range []string{"the agent's loop", "the supervisor's loop", "the ring"} {
 		t.Run(wedged, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const patience = 30 * time.Second
+				const patience = 40 * time.Second // more than latest twice
 				l, log := &listener{}, &bytes.Buffer{}
 				hang := make(chan struct{}) // while it is open, the wedged loop waits for it
 				var hearts []heart
@@ -165,5 +169,72 @@ func TestWatchWithoutWatchdog(t *testing.T) {
 	watch(t.Context(), Service{Watchdog: time.Second}, nil, nil)
 	if got := l.heard(); len(got) != 0 {
 		t.Errorf("told %q", got)
+	}
+}
+
+// An impatient watchdog is fed by loops that turn as slowly as they may.
+func TestImpatientWatchdog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := &listener{}, &moment{}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			tick := time.NewTicker(5 * time.Second)
+			defer tick.Stop()
+			for {
+				m.now()
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		})
+		watch(ctx, Service{Notify: l.notify, Watchdog: 2 * time.Second}, []heart{{"slow", m.at}}, slog.New(slog.DiscardHandler))
+		wg.Wait()
+		if fed := len(l.heard()); fed < 119 {
+			t.Errorf("fed %d times in a minute", fed)
+		}
+	})
+}
+
+// hung is a container runtime whose calls never come back, not even at their
+// deadline.
+type hung struct {
+	runtime.Runtime
+	over chan struct{}
+}
+
+func (h hung) Ready(context.Context) error {
+	<-h.over
+	return errors.New("it hung")
+}
+
+func (h hung) List(context.Context) ([]runtime.Instance, error) {
+	<-h.over
+	return nil, errors.New("it hung")
+}
+
+// A whole agent over a container runtime that hangs is up, answers and feeds the
+// watchdog.
+func TestHungRuntimeIsNoReasonToStarve(t *testing.T) {
+	h := hung{fake.New(fake.Config{}), make(chan struct{})}
+	n := startNode(t, h, "n1", config.NewRingKey(), "")
+	defer close(h.over) // before the agent is stopped
+	fed := 0
+	n.until("food for the watchdog", func() bool {
+		for _, s := range n.l.heard() {
+			if s == "WATCHDOG=1" {
+				fed++
+			}
+		}
+		return fed >= 20
+	})
+	if _, err := n.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if hang := stalled(n.hearts(), time.Now(), latest); len(hang) != 0 {
+		t.Errorf("hang: %q", hang)
 	}
 }
