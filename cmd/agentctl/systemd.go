@@ -82,12 +82,12 @@ func (a *app) withJournal(ctx context.Context, err error) error {
 
 // start runs agentd by systemd and waits for it, or says how to run it.
 func (a *app) start(ctx context.Context, n node, noStart, others bool) error {
-	if noStart || !a.hasUnit(ctx, n.dir) {
+	if unit := a.hasUnit(ctx, n.dir); noStart || !unit {
 		command := "sudo agentd"
 		switch {
 		case n.dir != a.installed:
 			command = "agentd --config " + n.configFile()
-		case a.booted():
+		case unit:
 			command = "sudo systemctl enable --now agentd"
 		}
 		fmt.Fprintf(a.stdout, "next: start agentd: %s\n", command)
