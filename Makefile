@@ -14,7 +14,7 @@ FUZZTIME ?= 10s
 # More arguments for go test, as in: make test ARGS='-run Store -v'
 ARGS ?=
 
-.PHONY: help build test lint bench bench-sanity demo demo-down e2e e2e-net man package cover fuzz clean tools
+.PHONY: help build test lint bench bench-sanity demo demo-down e2e e2e-v2 e2e-net man package cover fuzz clean tools
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,7 +30,11 @@ test: build ## install what is missing (as root) and run every test, real contai
 
 e2e: ## Debian machines that boot, with the package installed: restarts, power cuts, partitions, upgrades (root)
 	@e2e/install.sh machines
-	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,nspawn,exporter} $(GO) test -count=1 -timeout 20m -parallel 3 -v $(ARGS) ./e2e/machines
+	AGENTD_TEST_REQUIRE=$${AGENTD_TEST_REQUIRE-root,nspawn,exporter} $(GO) test -count=1 -timeout 20m -parallel 4 -v $(ARGS) ./e2e/machines
+
+e2e-v2: ## the package on a kernel with cgroup version 2 only, in QEMU; takes minutes (root)
+	@e2e/install.sh qemu
+	AGENTD_TEST_REQUIRE=root,qemu $(GO) test -count=1 -timeout 40m -v $(ARGS) ./e2e/v2
 
 e2e-net: build ## only the tests with whole agents on a small network (root)
 	@e2e/install.sh test

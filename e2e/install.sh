@@ -2,7 +2,7 @@
 # Installs what a target needs and this machine lacks, from the system's own
 # packages. It runs apt-get only when something is missing and we are root.
 #
-#   e2e/install.sh test|bench|demo|machines
+#   e2e/install.sh test|bench|demo|machines|qemu
 set -euo pipefail
 
 # program:package
@@ -15,8 +15,9 @@ test) ;;
 bench) ;;
 demo) needs+=(curl:curl dpkg-deb:dpkg) ;;
 machines) needs+=(systemd-nspawn:systemd-container debootstrap:debootstrap dpkg-deb:dpkg make:make git:git) ;;
+qemu) needs+=(qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs debootstrap:debootstrap dpkg-deb:dpkg make:make git:git) ;;
 *)
-	echo "usage: e2e/install.sh test|bench|demo|machines" >&2
+	echo "usage: e2e/install.sh test|bench|demo|machines|qemu" >&2
 	exit 2
 	;;
 esac
@@ -28,7 +29,7 @@ done
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u | sed '/^$/d')
 
 if [ "$1" != test ] && [ "$(id -u)" != 0 ]; then
-	echo "this makes network namespaces and runs containers, so it has to be root: sudo make …" >&2
+	echo "this makes network namespaces and runs containers, so it has to be root (sudo)" >&2
 	exit 1
 fi
 if [ ${#missing[@]} -gt 0 ]; then

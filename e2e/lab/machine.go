@@ -57,6 +57,7 @@ func TempDir(prefix string) (string, error) {
 //	exporter     Debian's apt is there, for prometheus-node-exporter
 //	bin          bin/agentd and bin/agentctl are built
 //	nspawn       systemd-nspawn, debootstrap and nft are installed, to boot machines
+//	qemu         QEMU and what makes its disks are installed, to boot a kernel
 func Missing(ctx context.Context, thing string) string {
 	switch thing {
 	case "root":
@@ -94,6 +95,8 @@ func Missing(ctx context.Context, thing string) string {
 		return ""
 	case "nspawn":
 		return absent("systemd-nspawn", "debootstrap", "nft", "ip", "nsenter", "containerd", "ctr")
+	case "qemu":
+		return absent("qemu-system-x86_64", "mkfs.ext4", "debootstrap")
 	default:
 		return "nobody knows how to look for it"
 	}

@@ -12,20 +12,28 @@ import (
 // that needs such a thing fails without it, instead of being skipped.
 const EnvRequire = "AGENTD_TEST_REQUIRE"
 
+// Asked reports whether AGENTD_TEST_REQUIRE names a thing: what is large or slow
+// is tried only for those who ask for it.
+func Asked(thing string) bool {
+	for required := range strings.SplitSeq(os.Getenv(EnvRequire), ",") {
+		if strings.TrimSpace(required) == thing {
+			return true
+		}
+	}
+	return false
+}
+
 // Require skips the test when the machine lacks one of the things (see
 // Missing), or fails it when AGENTD_TEST_REQUIRE names that thing.
 func Require(tb testing.TB, things ...string) {
 	tb.Helper()
-	required := strings.Split(os.Getenv(EnvRequire), ",")
 	for _, thing := range things {
 		reason := Missing(tb.Context(), thing)
 		if reason == "" {
 			continue
 		}
-		for _, r := range required {
-			if strings.TrimSpace(r) == thing {
-				tb.Fatalf("%s is required here (%s): %s", thing, EnvRequire, reason)
-			}
+		if Asked(thing) {
+			tb.Fatalf("%s is required here (%s): %s", thing, EnvRequire, reason)
 		}
 		tb.Skipf("needs %s: %s", thing, reason)
 	}

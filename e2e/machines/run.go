@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,9 +25,7 @@ const (
 
 // Asked reports whether AGENTD_TEST_REQUIRE names nspawn: machines boot only
 // for those who ask.
-func Asked() bool {
-	return slices.Contains(strings.FieldsFunc(os.Getenv(lab.EnvRequire), func(r rune) bool { return r == ',' || r == ' ' }), "nspawn")
-}
+func Asked() bool { return lab.Asked("nspawn") }
 
 // Main is TestMain: it gives the tests a run, with a janitor that sweeps it
 // when this process has ended in whatever way. The value is the exit code.
@@ -184,18 +181,22 @@ func Packages(ctx context.Context, version string) (dir string, err error) {
 	if dir := os.Getenv(EnvPackages); dir != "" {
 		return filepath.Join(dir, version), nil
 	}
+	return Made(ctx, "packages-"+version, func(ctx context.Context, path string) error {
+		return Build(ctx, path, goruntime.GOARCH, version)
+	})
+}
+
+// Build makes the packages of this tree into a folder, as `make package` does.
+func Build(ctx context.Context, dir, arch, version string) error {
 	root, err := lab.Root()
 	if err != nil {
-		return "", err
-	}
-	return Made(ctx, "packages-"+version, func(ctx context.Context, path string) error {
-		env := []string{"ARCHES=" + goruntime.GOARCH, "OUT=" + path}
-		res, err := lab.ExecEnv(ctx, env, "", "make", "-C", root, "package", "VERSION="+version)
-		if err == nil && res.Code != 0 {
-			err = fmt.Errorf("make package: exit %d: %s", res.Code, res.Output())
-		}
 		return err
-	})
+	}
+	res, err := lab.ExecEnv(ctx, []string{"ARCHES=" + arch, "OUT=" + dir}, "", "make", "-C", root, "package", "VERSION="+version)
+	if err == nil && res.Code != 0 {
+		err = fmt.Errorf("make package: exit %d: %s", res.Code, res.Output())
+	}
+	return err
 }
 
 // Made is a file or folder of the run, which is made once.

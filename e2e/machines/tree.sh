@@ -2,11 +2,11 @@
 # Makes a Debian 12 tree that systemd-nspawn can boot, with containerd and rpm,
 # from the packages that apt is configured for on this machine:
 #
-#   e2e/machines/tree.sh TARGET
+#   e2e/machines/tree.sh [PACKAGE…] TARGET
 #
 # The tree's place in the cache is named after a hash of this file.
 set -euo pipefail
-target=$1
+target=${*: -1}
 suite=bookworm
 
 # shellcheck disable=SC2016 # apt's variables, not the shell's
@@ -26,9 +26,10 @@ fi
 
 rm -rf --one-file-system "$target.new"
 mkdir -p "$target.new"
-packages=systemd,systemd-sysv,dbus,iproute2,procps,ca-certificates,containerd,runc,rpm
+packages=(systemd systemd-sysv dbus iproute2 procps ca-certificates containerd runc rpm "${@:1:$#-1}")
+include=$(IFS=, && echo "${packages[*]}")
 # What is written here is thrown away when it is not complete: no fsync.
-DPKG_FORCE=unsafe-io debootstrap --variant=minbase --include="$packages" "$suite" "$target.new" "$mirror" >"$target.log" 2>&1 || {
+DPKG_FORCE=unsafe-io debootstrap --variant=minbase --include="$include" "$suite" "$target.new" "$mirror" >"$target.log" 2>&1 || {
 	tail -n 20 "$target.log" >&2
 	exit 1
 }
