@@ -12,7 +12,8 @@ import (
 // machines that reboot, statements that come late or never, operators.
 //
 //	model_world_test.go    what a state of the world is
-//	model_moves_test.go    what can happen in it
+//	model_step_test.go     how a node steps: the real code, and its supervisor
+//	model_moves_test.go    what else can happen
 //	model_sign_test.go     what operators sign
 //	model_check_test.go    what must hold: safety at the containers, liveness
 //	model_search_test.go   the search, breadth first, and its traces
