@@ -32,8 +32,9 @@
 // nothing.
 //
 // Concurrency: Run owns one goroutine per daemon, each of which owns its
-// daemon's history and has at most one step under way, and a preparation
-// besides, which touches no container. The methods of Supervisor may be called
-// from any goroutine; they never block on a container, except StopAll, which is
-// there to wait.
+// daemon's history and has at most one step under way. Besides, it may prepare
+// an image, which touches no container, and during a surge take the container
+// away that is not needed any more. The methods of Supervisor may be called from
+// any goroutine; they never block on a container, except StopAll, which is there
+// to wait.
 package supervise

@@ -88,6 +88,10 @@ func (j *job) supersede(sit situation) {
 // begin starts a step. Whether one may be started is decided together with
 // StopAll, so that nothing starts behind its back.
 func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
+	slot := w.slot(step)
+	if *slot != nil || w.away != nil && w.away.step.ID == step.ID && step.Op != Prepare {
+		return // its turn comes
+	}
 	s := w.s
 	s.mu.Lock()
 	if s.left && (step.Op == Start || step.Op == Prepare) {
@@ -113,16 +117,23 @@ func (w *worker) begin(ctx context.Context, step Step, of *Desired) {
 	}
 	jctx, cancel := context.WithTimeout(parent, limit)
 	j.cancel = cancel
-	if step.Op == Prepare {
-		w.prep = j
-	} else {
-		w.job = j
-	}
+	*slot = j
 	w.hist = w.hist.Begun(step)
 	w.log.Debug("step", "step", string(step.Op), "container", step.ID, "reason", step.Reason)
 	go func() { // joined by w: it takes j.done before it ends
 		j.done <- w.execute(jctx, step, j.of)
 	}()
+}
+
+// slot is where a step of that kind is while it is under way.
+func (w *worker) slot(s Step) **job {
+	switch {
+	case s.Op == Prepare:
+		return &w.prep
+	case s.Extra:
+		return &w.away
+	}
+	return &w.job
 }
 
 // stepEnded is begin's counterpart; mark is the clock after the step.

@@ -139,7 +139,9 @@ func (h History) Done(s Step) History {
 
 // Failed folds a step that failed into the history.
 func (h History) Failed(s Step, digest string, err error, now time.Time) History {
-	h.Asked = nil // whoever asked is told, and may ask again
+	if !s.Extra {
+		h.Asked = nil // whoever asked is told, and may ask again
+	}
 	if s.Op == Hook {
 		h.life(s).HookFailed = errorWords(err) // which ends this instance, see keep
 		return h

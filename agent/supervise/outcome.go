@@ -13,11 +13,10 @@ import (
 // finish takes over the outcome of a step.
 func (w *worker) finish(j *job, o outcome) {
 	mark := w.s.clock.Add(1)
-	if j == w.prep {
-		w.prep = nil
+	if *w.slot(j.step) = nil; j.step.Op == Prepare {
 		w.progress.Store(nil)
 	} else {
-		w.job, w.mark = nil, mark
+		w.mark = mark
 	}
 	j.cancel()
 	defer w.s.stepEnded(mark)
@@ -48,7 +47,9 @@ func (w *worker) finish(j *job, o outcome) {
 		w.log.Warn("step failed", "step", string(j.step.Op), "container", j.step.ID, "why", j.step.Reason, "err", o.err)
 		w.hist = w.hist.Failed(j.step, w.digest, o.err, time.Now())
 		w.failed(j.step, o.err)
-		w.answer(o.err)
+		if !j.step.Extra {
+			w.answer(o.err)
+		}
 		if j.step.Op != Prepare {
 			w.lookAgain()
 		}

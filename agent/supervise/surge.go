@@ -161,6 +161,27 @@ func (p *plan) away(inst *runtime.Instance, why string) []Step {
 	return steps
 }
 
+// concurrent picks what to begin now out of a plan's steps: the first one, and
+// during a surge what the containers that matter need while another one is
+// taken away, which may take its grace period.
+func concurrent(steps []Step, surges bool) []Step {
+	at := slices.IndexFunc(steps, func(s Step) bool { return !s.Extra })
+	if at < 1 || !surges {
+		return steps[:min(1, len(steps))]
+	}
+	next, gone := steps[at], steps[0].ID
+	for _, s := range steps[:at] {
+		if s.ID != gone || s.ID == next.ID {
+			return steps[:1] // there are more of them than there may be, or it is in the way
+		}
+	}
+	switch {
+	case next.Op == Start && next.Beside, next.Op == Remove, next.Op == Stop && next.Fault == "":
+		return steps[:1]
+	}
+	return []Step{steps[0], next}
+}
+
 // needed lists the digests whose rendered files are in use but for one
 // container's.
 func (p *plan) needed(but *runtime.Instance) []string {

@@ -131,18 +131,19 @@ func TestSurgeLeavesNoGap(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) event {
 			return event{rapid.SampledFrom([]string{"revision", "revision", "kill", "crash", "sleep", "sleep"}).Draw(rt, "what"), rapid.IntRange(0, 4).Draw(rt, "n")}
 		}), 1, 30).Draw(rt, "steps")
+		farewell := time.Duration(rapid.SampledFrom([]int{0, 300, 20_000}).Draw(rt, "farewell")) * time.Millisecond
 		wrong := ""
-		synctest.Test(t, func(t *testing.T) { wrong = gap(t, steps) })
+		synctest.Test(t, func(t *testing.T) { wrong = gap(t, farewell, steps) })
 		if wrong != "" {
 			rt.Fatal(wrong)
 		}
 	})
 }
 
-func gap(t *testing.T, steps []event) string {
+func gap(t *testing.T, farewell time.Duration, steps []event) string {
 	var b bystander
 	machine := slow
-	machine.Watch = b.watch
+	machine.Watch, machine.StopLatency = b.watch, farewell
 	r := newRig(t, machine, func(c *Config) { c.ShutdownWait = time.Nanosecond })
 	defer r.end()
 	now := want("web", 1, surge(time.Second))
@@ -167,7 +168,7 @@ func gap(t *testing.T, steps []event) string {
 			r.after([]time.Duration{0, 100 * time.Millisecond, 550 * time.Millisecond, 2 * time.Second, 10 * time.Second}[s.n])
 		}
 	}
-	r.after(time.Minute)
+	r.after(5 * time.Minute)
 	rep := r.report("web")
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -215,3 +215,50 @@ func TestSurgeIsCalledOff(t *testing.T) {
 		})
 	}
 }
+
+// An old container that takes its whole grace period to go holds up nothing
+// that the new one needs, and no third one comes before it is gone.
+//
+// conformance: D3
+func TestSurgeWithALongFarewell(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var b bystander
+		r := newRig(t, fake.Config{StopLatency: 20 * time.Second, Watch: b.watch})
+		defer r.end()
+		rev := func(n int) Desired { return want("web", n, surge(time.Second)) }
+		r.set(rev(1))
+		r.set(rev(2))
+		r.after(2 * time.Second) // the old one is told to go
+		r.runs("web", "web.next")
+		first := r.is("web", Running)
+		if first.Container != "web.next" || first.Beside != nil {
+			t.Fatalf("report %+v", first)
+		}
+		r.rt.Crash("web.next", 1)
+		r.after(0)
+		r.runs("web", "web.next")
+		if rep := r.is("web", Running); rep.PID == first.PID || rep.Restarts != 1 {
+			t.Fatalf("the new one waits for the old one: %+v", rep)
+		}
+		again := r.report("web")
+		r.set(rev(3))
+		r.after(5 * time.Second)
+		r.runs("web", "web.next")
+		if rep := r.report("web"); rep.PID != again.PID || !rep.Ready {
+			t.Fatalf("report %+v, was %+v", rep, again)
+		}
+		r.after(60 * time.Second)
+		r.runs("web")
+		if rep := r.is("web", Running); rep.Revision != 3 || b.most > 2 {
+			t.Fatalf("report %+v, %d at once", rep, b.most)
+		}
+		r.set(rev(4))
+		r.after(2 * time.Second)
+		r.set(gone("web", 5))
+		r.after(time.Minute)
+		r.runs()
+		if all, err := r.rt.List(t.Context()); err != nil || len(all) > 0 {
+			t.Fatalf("left are %+v, %v", all, err)
+		}
+	})
+}

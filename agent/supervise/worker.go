@@ -15,8 +15,9 @@ import (
 )
 
 // worker looks after one daemon. All fields but the channels and progress
-// belong to its goroutine. It has at most one step under way, and a preparation
-// besides, which touches no container.
+// belong to its goroutine. It has at most one step under way for the containers
+// that matter; besides, one that takes another one away, and a preparation,
+// which touches none.
 type worker struct {
 	s        *Supervisor
 	name     string
@@ -37,6 +38,7 @@ type worker struct {
 	source  string // digest of the record's daemon, that hist.Trying is about
 	cond    condition
 	job     *job
+	away    *job // a step about a container that is one too many
 	prep    *job // a Prepare
 	own     tenant
 	beside  tenant
@@ -84,6 +86,8 @@ func (w *worker) run(ctx context.Context) {
 		case <-timer.C:
 		case o := <-w.job.finished():
 			w.finish(w.job, o)
+		case o := <-w.away.finished():
+			w.finish(w.away, o)
 		case o := <-w.prep.finished():
 			w.finish(w.prep, o)
 		case e := <-w.own.watch.fired():
@@ -103,17 +107,20 @@ func (w *worker) end() {
 		w.prep.cancel()
 		<-w.prep.done
 	}
-	if w.job == nil {
-		return
-	}
 	t := time.NewTimer(w.s.cfg.ShutdownWait)
 	defer t.Stop()
-	select {
-	case <-w.job.done:
-	case <-t.C:
-		w.log.Warn("a step did not end in time; the runtime finishes it", "step", string(w.job.step.Op))
-		w.job.cancel() // stops our waiting, not the runtime's call
-		<-w.job.done
+	for _, j := range []*job{w.job, w.away} {
+		if j == nil {
+			continue
+		}
+		select {
+		case <-j.done:
+		case <-t.C:
+			w.log.Warn("a step did not end in time; the runtime finishes it", "step", string(j.step.Op))
+			j.cancel() // stops our waiting, not the runtime's call
+			<-j.done
+			t.Reset(0) // none for the other one either
+		}
 	}
 }
 
@@ -124,7 +131,7 @@ func (w *worker) retire() bool {
 	defer s.mu.Unlock()
 	_, wanted := s.desired[w.name]
 	_, present := s.view.byName[w.name]
-	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil || w.prep != nil || s.asked[w.name] != nil {
+	if wanted || present || !w.looked || len(w.actual) > 0 || w.job != nil || w.away != nil || w.prep != nil || s.asked[w.name] != nil {
 		return false
 	}
 	delete(s.workers, w.name)
@@ -189,7 +196,7 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	w.origins = sit.origins
 	w.prep.supersede(sit)
 	switch {
-	case w.job != nil:
+	case w.job != nil, w.away != nil && !surging(sit.of):
 		return time.Time{}
 	case sit.frozen || w.stale:
 		w.first(sit)
@@ -207,12 +214,12 @@ func (w *worker) turn(ctx context.Context) (wake time.Time) {
 	w.hist = w.hist.Decided(res, in.Now)
 	w.show(sit.of, res)
 	w.tend(ctx, sit.of)
-	if len(res.Steps) > 0 && (res.Steps[0].Op != Prepare || w.prep == nil) {
+	for _, step := range concurrent(res.Steps, surging(sit.of)) {
 		of := sit.of
-		if res.Steps[0].Fallback {
+		if step.Fallback {
 			of = in.Fallback
 		}
-		w.begin(ctx, res.Steps[0], of)
+		w.begin(ctx, step, of)
 	}
 	return res.Wake
 }
