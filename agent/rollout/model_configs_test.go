@@ -90,6 +90,8 @@ func configs() []config {
 		{name: "rolled back to fewer", nodes: 3, settled: 1, slow: true, deadline: true, ops: []op{{on: -1, digest: 'a', k: 1, match: 3}, then(0, 'b', 1, rollsBack, matching(1, 2))}, faults: budget{crash: 1}},
 		{name: "leaves", nodes: 3, settled: 1, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{leave: 1}},
 		{name: "leaves, supersede", nodes: 2, settled: 1, ops: []op{first(1), then(0, 'b', 1), then(1, 'c', 1)}, faults: budget{leave: 1}},
+		{name: "slow supervisor", nodes: 2, settled: 1, slowly: true, ops: []op{first(1), then(0, 'b', 1), then(1, 'a', 1)}, faults: budget{crash: 1}},
+		{name: "slow supervisor and veto", nodes: 2, settled: 1, slowly: true, slow: true, deadline: true, ops: []op{first(2), then(0, 'b', 2, rollsBack)}},
 		{name: "two bad ones", nodes: 3, settled: 1, bad: "b", badOn: 2, deadline: true, ops: []op{first(1), then(0, 'b', 1, rollsBack), then(1, 'c', 1, rollsBack)}},
 		{name: "pause, supersede", nodes: 2, settled: 1, ops: []op{first(1), then(0, 'b', 1), pause(1), then(1, 'c', 1), resume(3, 2)}, faults: budget{crash: 1}},
 		{name: "fork and veto", nodes: 2, settled: 1, slow: true, deadline: true, settles: true, ops: []op{first(1), then(0, 'b', 1, rollsBack), then(0, 'c', 1, rollsBack, loses), then(1, 'd', 1)}},

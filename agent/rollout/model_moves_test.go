@@ -31,6 +31,8 @@ const (
 	evRelabel
 	evCordon
 	evTold
+	evTurn
+	evSwitch
 	evLeave
 	evRejoin
 	evOp // x: which operation
@@ -70,6 +72,7 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 				m.set(tried, m.is(tried) && m.want != m.box)
 			})
 		}
+		x.supervising(w, i, try)
 		x.messages(w, i, try)
 		if m.is(gone) {
 			try(event{kind: evRejoin, n: n}, false, func(w *world, m *machine) {
@@ -85,6 +88,37 @@ func (x *explorer) moves(w *world, emit func(e event, next *world, progress bool
 		}
 		x.operators(w, i, try)
 		x.stepping(w, i, try)
+	}
+}
+
+// supervising is a supervisor that reads what is wanted, and replaces the
+// container some time later. What it reports in between is that it is not
+// ready; see Here.Ready.
+func (x *explorer) supervising(w *world, i int, try tryFunc) {
+	m := &w.m[i]
+	if !x.cfg.slowly || m.want == 0 {
+		return
+	}
+	if m.doing == 0 && (!m.is(fresh) || m.box != m.want) {
+		try(event{kind: evTurn, n: uint8(i)}, true, func(w *world, m *machine) {
+			if m.set(fresh, true); m.box != m.want {
+				m.doing = m.want
+				m.set(fresh, false)
+			}
+		})
+	}
+	if m.doing != 0 {
+		try(event{kind: evSwitch, n: uint8(i)}, true, func(w *world, m *machine) {
+			if m.is(alive) && !x.records[m.accepted-1].plan.First {
+				if m.set(taken, true); x.states[m.disk].Slot == nil && !x.cfg.outside {
+					x.bad = "a container that runs is replaced, and no turn is on the disk"
+				}
+			}
+			m.box, m.doing = m.doing, 0
+			m.set(alive, true)
+			m.set(ready|tried, false)
+			m.set(fresh, m.box == m.want)
+		})
 	}
 }
 
@@ -153,8 +187,8 @@ func (x *explorer) after(w *world, i int, o *outcome, v view, before *machine) {
 	}
 	if o.died {
 		w.left.crash--
-		m.mem, m.want = 0, 0
-		m.set(agentUp|looked, false)
+		m.mem, m.want, m.doing = 0, 0, 0
+		m.set(agentUp|looked|fresh, false)
 		return
 	}
 	m.mem = o.mem
@@ -220,8 +254,8 @@ func (x *explorer) messages(w *world, i int, try tryFunc) {
 func (x *explorer) faults(w *world, i int, try tryFunc) {
 	n, m := uint8(i), &w.m[i]
 	stop := func(m *machine) {
-		m.mem, m.want = 0, 0
-		m.set(agentUp|looked, false)
+		m.mem, m.want, m.doing = 0, 0, 0
+		m.set(agentUp|looked|fresh, false)
 	}
 	if w.left.crash > 0 && m.is(agentUp) {
 		try(event{kind: evCrash, n: n}, false, func(w *world, m *machine) { w.left.crash--; stop(m) })

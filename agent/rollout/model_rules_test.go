@@ -30,6 +30,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 		{"evidence is one statement", "any order, supersede", func(c *config) { c.twice, c.outside = true, true }, "2 nodes are down, at most 1"},
 		{"lost state, new id", "loss of two", func(c *config) { c.sameID, c.outside = true, true }, "2 nodes are down, at most 1"},
 		{"who left comes back as another", "leaves, supersede", func(c *config) { c.sameID, c.outside = true, true }, "2 nodes are down, at most 1"},
+		{"who was told a change is not ready before it was made", "slow supervisor", func(c *config) { c.stale = true }, "no turn is on the disk"},
 		{"lanes are kept", "lanes merge", func(c *config) {
 			c.ops = []op{first(2), then(0, 'b', 2), then(1, 'c', 2, lanes([]int{0}, []int{1, 2}))}
 		}, "3 nodes are down, at most 2"},

@@ -32,6 +32,8 @@ type config struct {
 	tell           bool // operators restart on nodes (on-delete)
 	settles        bool // operators write over a conflict
 	backwards      bool // older statements replace newer ones
+	slowly         bool // the supervisor takes its time to do what it was told
+	stale          bool // and what it reports may be from before that
 	deep           bool // only in make model
 	outside        bool // only the containers are looked at, not what agents say or write
 
@@ -251,6 +253,7 @@ func (x *explorer) say(e event, before, after *world) string {
 		evCrash: "has its agent killed", evReboot: "has a power cut", evLoss: "loses its disk and gets a new id",
 		evStart: "has its agent start", evLook: "looks at its container runtime", evRelabel: "gets other labels",
 		evCordon: "is cordoned or uncordoned", evTold: "is told to take the newest", evLeave: "leaves the ring", evRejoin: "joins again",
+		evTurn: "has its supervisor look at what is wanted", evSwitch: "has its supervisor do what it began",
 	}[e.kind]
 }
 

@@ -94,7 +94,7 @@ type outcome struct {
 
 const saysLeft = 255 // in view.words: LeftWord
 
-const stepFlags = looked | rebooted | cordoned | told | alive | ready | tried
+const stepFlags = fresh | looked | rebooted | cordoned | told | alive | ready | tried
 
 func (x *explorer) view(w *world, n int, down, ends uint8) (view, string) {
 	m := &w.m[n]
@@ -215,6 +215,9 @@ func (x *explorer) input(v view, conflict string) Input {
 	if m.is(ready) {
 		in.Here.ReadyFor = time.Hour
 	}
+	if x.cfg.slowly && !x.cfg.stale && !m.is(fresh) {
+		in.Here.Ready = false
+	}
 	if m.is(tried) {
 		in.Here.Tried = time.Hour
 	}
@@ -332,9 +335,12 @@ func (x *explorer) act(w *world, n int, d Decision, rec uint8, before *machine) 
 		want = d.Run.Digest[0]
 	}
 	if want != m.want {
-		m.set(tried, false)
+		m.set(tried|fresh, false)
 	}
 	m.want = want
+	if x.cfg.slowly && m.box != want && m.is(alive) {
+		return // see moves
+	}
 	switch {
 	case want == 0:
 	case m.is(cordoned) && m.box != want: // what is here stays, and comes back in place

@@ -38,6 +38,7 @@ const (
 	ready // for min_ready
 	tried // the wanted digest was tried for longer than the deadline
 	gone  // it left the ring
+	fresh // the supervisor's report was made since it was told the last time
 	taken // its container was taken down by a rollout and was not ready since
 )
 
@@ -48,6 +49,7 @@ type machine struct {
 	id        uint8  // index into ids
 	box       uint8  // digest of the container, 0 for none
 	want      uint8  // what the supervisor was told to run, 0 for nothing yet
+	doing     uint8  // digest that the supervisor is about to start, 0 for none
 	accepted  uint8  // record that may be acted upon, plus 1
 	heard     uint8  // operations on control records that are known
 	left      uint8  // ids that are known to have left
@@ -95,7 +97,7 @@ func (w *world) appendKey(b []byte, nodes int) []byte {
 		b = binary.LittleEndian.AppendUint16(b, m.disk)
 		b = binary.LittleEndian.AppendUint16(b, m.mem)
 		b = binary.LittleEndian.AppendUint16(b, m.flags)
-		b = append(b, m.id, m.box, m.want, m.accepted, m.heard, m.left, m.past)
+		b = append(b, m.id, m.box, m.want, m.doing, m.accepted, m.heard, m.left, m.past)
 		b = binary.LittleEndian.AppendUint64(b, m.records)
 		b = append(b, m.know[:w.ids]...)
 	}
