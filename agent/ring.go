@@ -62,14 +62,14 @@ func (a *Agent) openRing() (err error) {
 // it knew of its turns must not be mistaken for one that never had any.
 func (a *Agent) openSelf(isNew bool, machine string) (err error) {
 	dir := a.cfg.Node.DataDir
-	count, rebooted, err := nextBoot(dir, machine)
+	count, rebooted, old, err := nextBoot(dir, machine)
 	if err != nil {
 		a.note("this start could not be written down: %v", err)
 	}
 	// Only a machine that was off can have missed what its ring decided while
 	// nothing ran here.
 	a.fed.Store(!rebooted)
-	a.openTurns(isNew, rebooted)
+	a.openTurns(isNew || count.Count > 1 && !old, rebooted)
 	a.bindings, err = peer.OpenBindings(peer.BindingsConfig{
 		Path: filepath.Join(dir, "bindings"), Self: a.identity, Log: a.log,
 	})

@@ -62,6 +62,7 @@ func (e *hintError) Unwrap() error { return e.error }
 type boot struct {
 	Count   uint64 `json:"count"`   // of starts of agentd on this data_dir
 	Machine string `json:"machine"` // the kernel's boot id
+	Turns   bool   `json:"turns"`   // agentd takes part in rollouts here, so that its state of them has to be there
 }
 
 // bootID is the kernel's name for the time since the machine was booted; "" when
@@ -75,25 +76,28 @@ func bootID() string {
 // since the last one. A first start is no reboot: there is nothing old to start.
 // A count that could not be written down is an error, and good for this start
 // all the same: peers that remember a larger one are gone beyond.
-func nextBoot(dir, machine string) (b boot, rebooted bool, err error) {
+//
+// old says whether turns in rollouts were taken by an agentd that ran before:
+// then its state of them has to be here.
+func nextBoot(dir, machine string) (b boot, rebooted, old bool, err error) {
 	path := filepath.Join(dir, bootFile)
 	raw, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return boot{Count: 1}, true, fmt.Errorf("read the boot counter: %w", err)
+		return boot{Count: 1, Turns: true}, true, true, fmt.Errorf("read the boot counter: %w", err)
 	}
 	var last boot
 	if len(raw) > 0 && json.Unmarshal(raw, &last) != nil {
 		// A counter that can't be read starts far above what it can have been,
 		// so that peers do not take this node's word for an older one.
-		last.Count = 1 << 32
+		last = boot{Count: 1 << 32, Turns: true}
 	}
-	b = boot{Count: last.Count + 1, Machine: machine}
+	b = boot{Count: last.Count + 1, Machine: machine, Turns: true}
 	raw, err = json.Marshal(b)
 	if err != nil {
-		return boot{}, false, err
+		return boot{}, false, last.Turns, err
 	}
 	rebooted = last.Count > 0 && (b.Machine == "" || b.Machine != last.Machine)
-	return b, rebooted, durable.WriteFile(path, raw, 0o640)
+	return b, rebooted, last.Turns, durable.WriteFile(path, raw, 0o640)
 }
 
 func readLeft(dir string) (bool, error) {

@@ -109,8 +109,9 @@ func (t *turn) place() Decision {
 		return Decision{Run: t.to}
 	case t.s.Slot != nil:
 		return t.hold()
-	case t.s.Current.IsZero() && h.Known && h.Alive && h.Digest == t.to.Digest:
-		// Found running, by a node that forgot or never wrote down what it runs.
+	case (t.s.Current.IsZero() || !t.g.Vetoed) && t.s.Current.Digest != t.to.Digest && h.Known && h.Alive && h.Digest == t.to.Digest:
+		// Found running, by a node that forgot what it runs, or that was brought
+		// along by an agentd that knew no turns.
 		t.s.Done, t.s.Current, t.s.Asks = t.g, t.to, NodeID{}
 		return Decision{}
 	case t.s.IsDone(t.g) && t.s.Current.Digest == t.to.Digest:
