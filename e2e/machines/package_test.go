@@ -22,6 +22,7 @@ func TestDeb(t *testing.T) {
 	seen := r.everywhere(exporter, "n1", "n2", "n3")
 	r.story("doctor", func(r ring) { examined(r, seen) })
 	r.story("logs in the journal", logged)
+	r.story("who may what", func(r ring) { rights(r, seen) })
 	r.story("upgraded and downgraded", func(r ring) { upgraded(r, seen) })
 	r.story("removed and installed again", func(r ring) { removed(r, seen) })
 	r.story("left and purged", func(r ring) { purged(r, seen) })
@@ -90,6 +91,26 @@ func logged(r ring) {
 	if out := r.run(m, "journalctl", "-q", "-o", "cat", "AGENTD_DAEMON="+exporter); !strings.Contains(out, "node_exporter") {
 		r.Errorf("the journal tells nothing of daemon %s: %q", exporter, out)
 	}
+}
+
+// rights: the group agentd may look, and only root may touch what runs.
+func rights(r ring, seen map[string]lab.Container) {
+	m := r.Machine("n3")
+	as := func(group string, args ...string) lab.Result {
+		r.Helper()
+		res, err := m.Exec(r.ctx, append([]string{"setpriv", "--reuid=nobody", "--regid=" + group, "--clear-groups", "agentctl"}, args...)...)
+		r.must(err)
+		return res
+	}
+	if res := as("agentd", "status"); res.Code != 0 || !strings.Contains(res.Stdout, exporter) {
+		r.Errorf("status in the group exits %d: %s", res.Code, res.Output())
+	}
+	for _, c := range [][]string{{"agentd", "restart", exporter}, {"agentd", "leave", "--yes"}, {"nogroup", "status"}} {
+		if res := as(c[0], c[1:]...); res.Code != 1 || !strings.Contains(res.Stderr, "hint:") {
+			r.Errorf("%q in group %s exits %d without a hint: %s", c[1:], c[0], res.Code, res.Output())
+		}
+	}
+	r.same(seen, "n1", "n2", "n3")
 }
 
 // upgraded: another version, newer or older, takes over what runs; meanwhile
