@@ -12,6 +12,8 @@ type heard struct {
 	nodes map[string]*heardNode // by name and key
 	busy  map[string]bool       // daemons whose rollout is not over here
 	known peers                 // as said; who is up is filled in by peers
+	// cursor is up to where the book was followed.
+	cursor uint64
 }
 
 type heardNode struct {
@@ -28,38 +30,17 @@ func newHeard() heard {
 	return heard{nodes: map[string]*heardNode{}, busy: map[string]bool{}, known: newPeers()}
 }
 
-// listen takes over what is new, and reports whether any of it can matter to
-// this node, which is self in lanes.
+// listen takes over all that is known, and reports whether any of what is new
+// can matter to this node, which is self in lanes.
 func (h *heard) listen(all []gossip.Statement, self rollout.NodeID, own string) (matters bool) {
 	seen := make(map[*heardNode]bool, len(all))
 	for _, st := range all {
 		if st.Node == own {
 			continue
 		}
-		n := h.nodes[st.Node+"\x00"+string(st.Key)]
-		if n == nil {
-			n = &heardNode{name: st.Node, ring: gossip.MakeNodeID(st.Node, st.Key)}
-			h.nodes[st.Node+"\x00"+string(st.Key)] = n
-		}
+		n, m := h.take(st, self)
 		seen[n] = true
-		if n.boot == st.Boot && n.seq == st.Seq {
-			continue
-		}
-		n.boot, n.seq = st.Boot, st.Seq
-		said, err := decodeStatement(st.Body)
-		if err != nil {
-			n.left = st.Left
-			continue // who talks nonsense has said nothing new of its turns
-		}
-		was := *n
-		n.id, n.left = rollout.MakeID(record.NodeID(n.ring), said.Salt), st.Left || said.Left
-		n.turns, n.past = said.Turns, nil
-		for _, salt := range said.Past {
-			n.past = append(n.past, rollout.MakeID(record.NodeID(n.ring), salt))
-		}
-		matters = h.matter(was, *n, self) || matters
-		h.known.forget(was)
-		h.known.learn(*n)
+		matters = m || matters
 	}
 	for key, n := range h.nodes {
 		if !seen[n] {
@@ -69,6 +50,49 @@ func (h *heard) listen(all []gossip.Statement, self rollout.NodeID, own string) 
 		}
 	}
 	return matters
+}
+
+// follow is listen for what came since it was called last.
+func (h *heard) follow(book *gossip.Book, self rollout.NodeID, own string) (matters bool) {
+	news, next, whole := book.News(h.cursor)
+	h.cursor = next
+	if whole {
+		return h.listen(news, self, own)
+	}
+	for _, st := range news {
+		if st.Node != own {
+			_, m := h.take(st, self)
+			matters = m || matters
+		}
+	}
+	return matters
+}
+
+// take takes over one statement.
+func (h *heard) take(st gossip.Statement, self rollout.NodeID) (n *heardNode, matters bool) {
+	key := st.Node + "\x00" + string(st.Key)
+	if n = h.nodes[key]; n == nil {
+		n = &heardNode{name: st.Node, ring: gossip.MakeNodeID(st.Node, st.Key)}
+		h.nodes[key] = n
+	}
+	if n.boot == st.Boot && n.seq == st.Seq {
+		return n, false
+	}
+	n.boot, n.seq = st.Boot, st.Seq
+	said, err := decodeStatement(st.Body)
+	if err != nil {
+		n.left = st.Left
+		return n, false // who talks nonsense has said nothing new of its turns
+	}
+	was := *n
+	n.id, n.left = rollout.MakeID(record.NodeID(n.ring), said.Salt), st.Left || said.Left
+	n.turns, n.past = said.Turns, nil
+	for _, salt := range said.Past {
+		n.past = append(n.past, rollout.MakeID(record.NodeID(n.ring), salt))
+	}
+	h.known.forget(was)
+	h.known.learn(*n)
+	return n, h.matter(was, *n, self)
 }
 
 // matter reports whether a change of what n says can change a decision here.

@@ -40,7 +40,7 @@ func (a *Agent) scene() scene {
 
 // hear takes over what others said, and reports whether it can matter here.
 func (a *Agent) hear() bool {
-	return a.turns.heard.listen(a.book.All(), a.turns.keeper.ID(), a.cfg.Node.Name)
+	return a.turns.heard.follow(a.book, a.turns.keeper.ID(), a.cfg.Node.Name)
 }
 
 // steering reads the control records again when any record changed.

@@ -47,15 +47,16 @@ type Book struct {
 	id       NodeID
 	instance string
 
-	mu     sync.Mutex
-	nodes  map[NodeID]*list.Element // of *noted
-	order  *list.List               // by learned, oldest first
-	clock  uint64                   // the last learned
-	own    Statement                // unsigned zero value until Set
-	boot   uint64
-	seq    uint64
-	gone   map[NodeID]noted // dropped, so that no peer brings the same word back
-	refuse uint64           // statements refused so far
+	mu      sync.Mutex
+	nodes   map[NodeID]*list.Element // of *noted
+	order   *list.List               // by learned, oldest first
+	clock   uint64                   // the last learned
+	dropped uint64                   // clock when one was dropped last
+	own     Statement                // unsigned zero value until Set
+	boot    uint64
+	seq     uint64
+	gone    map[NodeID]noted // dropped, so that no peer brings the same word back
+	refuse  uint64           // statements refused so far
 
 	changed chan struct{} // capacity 1: any statement changed
 	mine    chan struct{} // capacity 1, for the ring: own statement changed
@@ -223,6 +224,21 @@ func (b *Book) Page(instance string, cursor uint64, limit int) Page {
 	return p
 }
 
+// News returns what came after cursor, in the order in which it came, and the
+// cursor to go on from. whole says that it is all there is, because some was
+// dropped since: then whatever is not in it is not held any more.
+func (b *Book) News(cursor uint64) (sts []Statement, next uint64, whole bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if whole = cursor < b.dropped || cursor == 0; whole {
+		cursor = 0
+	}
+	for e := b.after(cursor); e != nil; e = e.Next() {
+		sts = append(sts, e.Value.(*noted).Statement)
+	}
+	return sts, b.clock, whole
+}
+
 // after returns the first element learned after cursor. Called with mu held.
 func (b *Book) after(cursor uint64) *list.Element {
 	var first *list.Element
@@ -356,6 +372,8 @@ func (b *Book) drop(match func(*noted) bool) {
 		}
 		b.order.Remove(e)
 		delete(b.nodes, id)
+		b.clock++
+		b.dropped = b.clock
 		if len(b.gone) < maxStatements {
 			g := *n
 			g.Body, g.at = nil, time.Now()

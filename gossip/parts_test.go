@@ -1,7 +1,9 @@
 package gossip
 
 import (
+	"crypto/ed25519"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -219,5 +221,58 @@ func TestLogLines(t *testing.T) {
 		if got := strings.Join(r.Notes(), "|"); got != c.note {
 			t.Errorf("%s\nbecame %q\nwant   %q", c.line, got, c.note)
 		}
+	}
+}
+
+// Whoever follows the news holds at the end what it would by reading all.
+func TestNews(t *testing.T) {
+	b := NewBook(BookConfig{Name: "me", Key: testKey("me")})
+	held := map[NodeID]uint64{}
+	var cursor uint64
+	follow := func() (n int, whole bool) {
+		sts, next, whole := b.News(cursor)
+		cursor = next
+		if whole {
+			clear(held)
+		}
+		for _, st := range sts {
+			held[st.ID()] = st.Seq
+		}
+		want := map[NodeID]uint64{}
+		for _, st := range b.All() {
+			want[st.ID()] = st.Seq
+		}
+		if !maps.Equal(held, want) {
+			t.Errorf("holds %v, want %v", held, want)
+		}
+		return len(sts), whole
+	}
+	say := func(name string, seq uint64) {
+		t.Helper()
+		key := testKey(name)
+		st := Statement{Node: name, Key: key.Public().(ed25519.PublicKey), Boot: 1, Seq: seq, Body: []byte{byte(seq)}}.sign(key)
+		if b.Accept([]Statement{st}) != 1 {
+			t.Errorf("%s/%d was not taken", name, seq)
+		}
+	}
+	say("a", 1)
+	say("b", 1)
+	if n, whole := follow(); n != 2 || !whole {
+		t.Errorf("the first time: %d, whole %t", n, whole)
+	}
+	if n, _ := follow(); n != 0 {
+		t.Errorf("without news: %d", n)
+	}
+	say("a", 2)
+	if n, whole := follow(); n != 1 || whole {
+		t.Errorf("one came: %d, whole %t", n, whole)
+	}
+	b.Forget("b")
+	say("c", 1)
+	if _, whole := follow(); !whole {
+		t.Error("one was dropped, and that was not told")
+	}
+	if n, whole := follow(); n != 0 || whole {
+		t.Errorf("and then: %d, whole %t", n, whole)
 	}
 }
