@@ -166,6 +166,10 @@ func TestPlanOfASurge(t *testing.T) {
 		}, steps: "stop web, remove web, handover web.next", state: Running, ready: true},
 		{name: "back to the old digest: the new one goes", actual: []runtime.Instance{old, fresh}, input: func(in *Input) { in.Desired, in.Fallback = &v1, nil },
 			steps: "stop web.next, remove web.next", state: Running, ready: true, words: "runs revision 1"},
+		{name: "a third one goes, the pair stays", actual: []runtime.Instance{at("other", v1, running), old, fresh},
+			steps: "stop other, remove other", state: Starting, ready: true, wake: 10 * time.Second},
+		{name: "one of a revision that was never handed over makes room", actual: []runtime.Instance{old, at("web.next", want("web", 3), running)}, history: prepared,
+			steps: "stop web.next, remove web.next, start web.next", state: Starting, ready: true},
 		{name: "a job is never doubled", actual: []runtime.Instance{old}, history: prepared, input: func(in *Input) {
 			d := want("web", 2, surge(0), func(d *spec.Daemon) { d.Type = spec.TypeJob })
 			in.Desired = &d
@@ -210,5 +214,39 @@ func TestPlanOfASurge(t *testing.T) {
 				t.Fatalf("wakes after %v, want about %v", wait, tt.wake)
 			}
 		})
+	}
+}
+
+// What may be begun while a container is taken away.
+func TestConcurrent(t *testing.T) {
+	away := []Step{{Op: Stop, ID: "web", Extra: true}, {Op: Remove, ID: "web", Extra: true}}
+	with := func(s ...Step) []Step { return append(slices.Clone(away), s...) }
+	tests := []struct {
+		name   string
+		steps  []Step
+		surges bool
+		want   string
+	}{
+		{"nothing to do", nil, true, ""},
+		{"nothing to take away", []Step{{Op: Prepare, ID: "web"}, {Op: Start, ID: "web"}}, true, "prepare web"},
+		{"nothing else to do", away, true, "stop web"},
+		{"without surge, one after the other", with(Step{Op: Start, ID: "web.next"}), false, "stop web"},
+		{"a crash of the other one", with(Step{Op: Start, ID: "web.next"}), true, "stop web, start web.next"},
+		{"the other one is not well", with(Step{Op: Stop, ID: "web.next", Fault: "liveness"}), true, "stop web, stop web.next"},
+		{"labels", with(Step{Op: Label, ID: "web.next"}), true, "stop web, label web.next"},
+		{"the next image", with(Step{Op: Prepare, ID: "x"}, Step{Op: Start, ID: "x", Beside: true}), true, "stop web, prepare x"},
+		{"a third one waits", with(Step{Op: Start, ID: "x", Beside: true}), true, "stop web"},
+		{"its own id waits", with(Step{Op: Start, ID: "web"}), true, "stop web"},
+		{"both go: in order", with(Step{Op: Stop, ID: "web.next"}, Step{Op: Remove, ID: "web.next"}), true, "stop web"},
+		{"two are too many", with(Step{Op: Stop, ID: "y", Extra: true}, Step{Op: Start, ID: "web.next"}), true, "stop web"},
+	}
+	for _, tt := range tests {
+		var got []string
+		for _, s := range concurrent(tt.steps, tt.surges) {
+			got = append(got, fmt.Sprintf("%s %s", s.Op, s.ID))
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("%s: begins %q, want %q", tt.name, got, tt.want)
+		}
 	}
 }
