@@ -76,6 +76,9 @@ func (v view) status(q api.StatusQuery) api.Status {
 
 func (v view) ringStatus() api.RingStatus {
 	r := api.RingStatus{Name: v.ring, Self: v.self, SpecDigest: short(v.root), Left: v.left, Notes: v.notes}
+	if skew := api.Skew(v.nodes().Nodes); skew != "" {
+		r.Notes = append(slices.Clone(r.Notes), skew)
+	}
 	if r.Notes == nil {
 		r.Notes = []string{}
 	}
