@@ -239,8 +239,13 @@ func (a *app) sendAll(ctx context.Context, c *api.Client, ring ringView, key rec
 }
 
 func verbOf(c change) string {
-	if c.result == resultDeleted {
+	switch c.result {
+	case resultDeleted:
 		return "delete"
+	case resultRestarted:
+		return "restart"
+	case resultUndone:
+		return "undo"
 	}
 	return "apply"
 }

@@ -49,6 +49,12 @@ func withHint(err error, format string, args ...any) error {
 	return &hinted{err: err, hint: fmt.Sprintf(format, args...)}
 }
 
+// saidError is one that says by itself what failed.
+type saidError struct{ err error }
+
+func (e *saidError) Error() string { return e.err.Error() }
+func (e *saidError) Unwrap() error { return e.err }
+
 // cannot says which of the operator's wishes failed. An agentd that can't be
 // reached is the same whatever was wished, and stays as it is.
 func cannot(wish string, err error) error {
@@ -56,7 +62,8 @@ func cannot(wish string, err error) error {
 		return nil
 	}
 	var unreachable *api.UnreachableError
-	if errors.As(err, &unreachable) || errors.Is(err, context.Canceled) {
+	var said *saidError
+	if errors.As(err, &said) || errors.As(err, &unreachable) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return fmt.Errorf("cannot %s: %w", wish, err)

@@ -45,7 +45,7 @@ type progressLog struct {
 
 func (p *progressLog) update(list []standing) {
 	for _, s := range list {
-		if key := s.key(); p.last[s.name] != key {
+		if key := s.key(); s.known && p.last[s.name] != key {
 			p.last[s.name] = key
 			p.app.notef("%s", s.text())
 		}

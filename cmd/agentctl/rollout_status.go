@@ -156,7 +156,7 @@ func readyCell(n api.RolloutNode) string {
 
 // rolloutReason is what a node does or waits for.
 func rolloutReason(n api.RolloutNode) string {
-	reason := n.Reason
+	reason := quietReason(n.Reason, n.Revision)
 	switch {
 	case reason != "":
 	case n.State == api.TurnUpdating:
@@ -184,7 +184,7 @@ func rolloutNotes(ro api.Rollout) []string {
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	switch most := plural(ro.MaxUnavailable, "node"); {
 	case ro.First:
-		add("revision %d is the first, all nodes at once; %d of %d done", ro.Revision, ro.Done, ro.Total)
+		add("revision %d starts on all nodes at once; %d of %d done", ro.Revision, ro.Done, ro.Total)
 	case ro.Strategy == spec.StrategyRolling:
 		add("revision %d, at most %s at once; %d of %d done", ro.Revision, most, ro.Done, ro.Total)
 	default:

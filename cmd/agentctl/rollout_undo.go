@@ -187,5 +187,8 @@ func (a *app) again(ctx context.Context, c *api.Client, s steered, r redo) error
 			return err
 		}
 	}
-	return a.carryOut(ctx, c, s.ring, key, plan, r.wait)
+	if err := a.carryOut(ctx, c, s.ring, key, plan, r.wait); err != nil {
+		return &saidError{err} // it was not the wish that failed
+	}
+	return nil
 }

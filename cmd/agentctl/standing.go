@@ -108,7 +108,11 @@ func (s *standing) count(d api.DaemonStatus, n api.NodeDaemon, m api.Node, t api
 		s.told = append(s.told, n.Node)
 	default:
 		s.want++
-		if row.turn == "" || row.turn == api.TurnDone { // done with its turn, and not ready
+		switch {
+		case row.turn != "" && row.turn != api.TurnDone:
+		case n.Ready && n.Digest != d.Digest: // agentd has not heard of its turn yet
+			row.turn = api.TurnWaiting
+		default: // through with its turn, and not ready
 			row.turn = api.TurnUpdating
 		}
 	}
@@ -163,8 +167,7 @@ func (s standing) stop() error {
 		why, _, _ := strings.Cut(ro.PausedReason, "; agentctl ")
 		return withHint(&stoppedError{s.name, "paused", why}, "to go on: agentctl rollout resume %s", s.name)
 	case s.state == api.DaemonPaused || ro != nil && ro.Paused:
-		why, _, _ := strings.Cut(s.why(), "; agentctl ")
-		return withHint(&stoppedError{s.name, "paused", why},
+		return withHint(&stoppedError{s.name, "paused", s.cause()},
 			"apply a fix, go back (agentctl rollout undo %s) or go on all the same (agentctl rollout resume %s)", s.name, s.name)
 	}
 	return nil
@@ -181,6 +184,17 @@ func (s standing) why() string {
 		}
 	}
 	return s.reason
+}
+
+// cause is why with what the first node that failed says of it.
+func (s standing) cause() string {
+	why, _, _ := strings.Cut(s.why(), "; agentctl ")
+	for _, r := range s.of(api.TurnFailed) {
+		if r.reason != "" && !strings.Contains(why, r.reason) {
+			return why + " (" + r.node + ": " + r.reason + ")"
+		}
+	}
+	return why
 }
 
 // stuck reports whether nothing is on its way: it is ready nowhere, or all that
@@ -271,6 +285,8 @@ func (r standingRow) doing() string {
 		return fmt.Sprintf("pulling %s of %s", mib(r.pulled), mib(r.total)+" MiB")
 	case r.phase == api.StatePulling && r.pulled > 0:
 		return "pulling " + mib(r.pulled) + " MiB"
+	case r.phase == api.StateRunning: // for min_ready, or bake
+		return "not available yet"
 	case r.phase == "":
 		return "updating"
 	}
