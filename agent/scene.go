@@ -100,7 +100,7 @@ func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
 	if r.Denied && r.Container == "" {
 		h.Placed = false // this node's policy keeps it off, and nothing of it was ever here
 	}
-	h.Known, h.Alive, h.Digest, h.Ready = r.Looked, r.Alive, r.Digest, r.Ready
+	h.Known, h.Alive, h.Digest, h.Ready = r.Looked, r.Alive, r.Digest, r.Ready && !r.ReadySince.IsZero()
 	if !r.ReadySince.IsZero() {
 		h.ReadyFor = now.Sub(r.ReadySince)
 	}

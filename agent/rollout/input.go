@@ -79,7 +79,10 @@ type Here struct {
 	Closed string
 	Alive  bool   // some container of the daemon has processes
 	Digest string // of the running part of the container that stands for it
-	Ready  bool
+	// Ready: that container is, and the supervisor decided to keep it after it
+	// was told what State.Current names. One that it may be about to replace is
+	// not ready, or a turn would be given back just before it is used.
+	Ready bool
 	// ReadyFor is for how long it has been ready without interruption.
 	ReadyFor time.Duration
 	// Tried is for how long the wanted digest has been tried: since its

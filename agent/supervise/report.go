@@ -42,8 +42,9 @@ type Report struct {
 	Origins     []spec.Origin // values of the wanted daemon that are this node's own
 	// ReadySince is since when the present instance has been ready without
 	// interruption, by this process's monotonic clock; a completed job has been
-	// since its end. Zero while it is not ready, and while the runtime does not
-	// answer.
+	// since its end. Zero while it is not ready, while the runtime does not
+	// answer, and from the moment when Set is given another digest until the
+	// decision about that is in the report: it may be replaced at any moment.
 	ReadySince time.Time
 	// TryingSince is since when a container of the wanted digest has run here,
 	// or since making it ready first failed; zero before either. A pull that
@@ -55,6 +56,7 @@ type Report struct {
 	Pulled      int64  // bytes of the image that are here, during a pull
 	PullTotal   int64  // bytes of the image that are known of, during a pull; 0: none yet
 	Totals      Totals // since this agent began
+	order       uint64 // of what was wanted when it was made; see Desired
 	// Beside is the container that is about to take over; nil: none is.
 	Beside *Beside
 }
@@ -88,7 +90,9 @@ func (w *worker) show(d *Desired, res Result) {
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
 	}
-	r.Wanted = sourceOf(d)
+	if r.Wanted = sourceOf(d); d != nil {
+		r.order = d.order
+	}
 	if r.ReadySince = res.OwnSince; r.ReadySince.IsZero() {
 		r.ReadySince = res.BesideSince
 	}
@@ -163,5 +167,5 @@ func equal(a, b Report) bool {
 	return code && lists && times && a.Beside.equal(b.Beside) && a.Name == b.Name && a.Placed == b.Placed && a.Denied == b.Denied && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
-		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.order == b.order && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
 }

@@ -37,6 +37,8 @@ type Desired struct {
 	// Deleted is set here, of what was started last: a delete was wanted since,
 	// so that it is not started again, whatever comes after the delete.
 	Deleted bool
+
+	order uint64 // set by Set: another one for each change of the digest
 }
 
 // Config is what a Supervisor is made of.
@@ -93,6 +95,7 @@ type Supervisor struct {
 
 	mu      sync.Mutex
 	desired map[string]Desired  // guarded by mu: as the ring has it, not rendered
+	orders  uint64              // guarded by mu: given out by Set
 	site    Site                // guarded by mu
 	deps    map[string][]string // guarded by mu: what depends on what; a deleted daemon's are kept
 	circle  map[string][]string // guarded by mu: daemons that depend on themselves, with the way round
@@ -163,6 +166,13 @@ func (s *Supervisor) Set(desired []Desired) {
 	s.mu.Lock()
 	deps := make(map[string][]string, len(next))
 	for name, d := range next {
+		if was, ok := s.desired[name]; ok && was.Digest == d.Digest && was.Delete == d.Delete {
+			d.order = was.order
+		} else {
+			s.orders++
+			d.order = s.orders
+		}
+		next[name] = d
 		if deps[name] = d.Daemon.DependsOn; d.Delete {
 			deps[name] = s.deps[name] // it goes before what it needed
 		}
@@ -192,6 +202,9 @@ func (s *Supervisor) Reports() []Report {
 			r.Reasons = append([]string{s.frozen}, r.Reasons...)
 			r.Reason = s.frozen + "; last known: " + r.Reason
 			r.ReadySince = time.Time{} // nobody can tell for how long
+		}
+		if d, ok := s.desired[name]; ok && d.order != r.order {
+			r.ReadySince = time.Time{} // its worker may be about to replace it
 		}
 		out = append(out, r)
 	}
