@@ -143,6 +143,13 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 		"an open node key":     {chmod("data/node.key", 0o640), CheckKeys, []string{"ok ring.key", "fail data/node.key: holds a secret"}},
 		"an open operator key": {chmod("operator.key", 0o604), CheckKeys, []string{"ok ring.key", "fail operator.key: holds a secret"}},
 		"an open public key":   {chmod("trust.d/alice.pub", 0o666), CheckTrust, []string{"fail others than its owner can write it | chmod go-w"}},
+		"a stranger's key": {func(t *testing.T, _ *Machine, _ *Subject, dir string) {
+			bob, err := record.GenerateKey("bob")
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, dir+"/operator.key", string(bob.Marshal()))
+		}, CheckTrust, []string{"ok trusted: ", "warn is not among them: what you sign is refused here | agentctl key list"}},
 		"no operator":          {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.Remove(dir + "/trust.d/alice.pub") }, CheckTrust, []string{"fail no operator is trusted"}},
 		"an open data_dir":     {chmod("data", 0o755), CheckFiles, []string{"warn mode 0755: more than root can use it | chmod 750"}},
 		"a writable data_dir":  {chmod("data", 0o777), CheckFiles, []string{"fail mode 0777"}},

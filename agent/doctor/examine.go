@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/agentd/agentd/agent/config"
+	"github.com/agentd/agentd/spec/record"
 	"github.com/agentd/agentd/spec/strict"
 )
 
@@ -99,8 +101,26 @@ func keys(cfg config.Config, operatorKey string) []Finding {
 			names = append(names, strings.TrimSpace(k.ID()+" "+k.Comment))
 		}
 		list = append(list, ok(CheckTrust, "trusted: "+strings.Join(names, ", ")))
+		if own, found := ownKey(operatorKey); found && !slices.ContainsFunc(operators, func(k record.PublicKey) bool { return k.ID() == own.ID() }) {
+			list = append(list, warn(CheckTrust, fmt.Sprintf("your own key, %s in %s, is not among them: what you sign is refused here", own.ID(), operatorKey),
+				"agentctl key list shows its public half, for "+cfg.Trust.Dir+" of every node; or name another key with --key"))
+		}
 	}
 	return list
+}
+
+// ownKey is the public half of the operator key of whoever asks, if there is one
+// that can be read.
+func ownKey(path string) (record.PublicKey, bool) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return record.PublicKey{}, false
+	}
+	key, err := record.ParsePrivateKey(b)
+	if err != nil {
+		return record.PublicKey{}, false
+	}
+	return key.Public(), true
 }
 
 // files checks agentd's own folder.
