@@ -40,6 +40,7 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/defaults"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/agentd/agentd/runtime"
 )
@@ -47,7 +48,8 @@ import (
 // Limits on calls. A hung containerd blocks a client for ever, so every call
 // has one.
 const (
-	dialLimit  = 2 * time.Second // also caps the back-off between two dials
+	dialLimit  = 2 * time.Second
+	redial     = 200 * time.Millisecond // between two dials of a socket that refuses
 	callLimit  = 10 * time.Second
 	closeLimit = 10 * time.Second
 )
@@ -127,7 +129,14 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open containerd: %w", err)
 	}
-	c, err := client.New(cfg.Address, client.WithTimeout(dialLimit), client.WithDefaultNamespace(cfg.Namespace))
+	// A socket on this machine is worth another try at once: gRPC's back-off
+	// would sit out seconds after containerd is back.
+	again := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: redial, Multiplier: 1, MaxDelay: redial},
+		MinConnectTimeout: dialLimit,
+	}
+	c, err := client.New(cfg.Address, client.WithTimeout(dialLimit), client.WithDefaultNamespace(cfg.Namespace),
+		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithConnectParams(again)}))
 	if err != nil {
 		return nil, fmt.Errorf("open containerd at %s: %w", cfg.Address, err)
 	}
@@ -146,10 +155,6 @@ func (r *Runtime) Ready(ctx context.Context) error {
 	// A plain look at the socket first: gRPC only says "unavailable".
 	if err := r.diagnose(ctx); err != nil {
 		return fmt.Errorf("%w: %w", runtime.ErrUnavailable, err)
-	}
-	// Somebody listens: there is no point in sitting out the back-off.
-	if conn, ok := r.client.Conn().(*grpc.ClientConn); ok {
-		conn.ResetConnectBackoff()
 	}
 	ok, err := r.client.IsServing(ctx)
 	if err != nil {
