@@ -150,12 +150,12 @@ func TestWhatIsWrongIsTold(t *testing.T) {
 			}
 			put(t, dir+"/operator.key", string(bob.Marshal()))
 		}, CheckTrust, []string{"ok trusted: ", "warn is not among them: what you sign is refused here | agentctl key list"}},
-		"no operator":          {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.Remove(dir + "/trust.d/alice.pub") }, CheckTrust, []string{"fail no operator is trusted"}},
-		"an open data_dir":     {chmod("data", 0o755), CheckFiles, []string{"warn mode 0755: more than root can use it | chmod 750"}},
-		"a writable data_dir":  {chmod("data", 0o777), CheckFiles, []string{"fail mode 0777"}},
-		"no data_dir":          {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.RemoveAll(dir + "/data") }, CheckFiles, []string{"ok is made at the first start"}},
-		"no containerd":        {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.Remove(dir + "/c.sock") }, CheckContainerd, []string{"fail there is no containerd at"}},
-		"an open containerd":   {chmod("c.sock", 0o666), CheckContainerd, []string{"fail everybody on this machine can become root", "ok containerd 2.3.7"}},
+		"no operator":         {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.Remove(dir + "/trust.d/alice.pub") }, CheckTrust, []string{"fail no operator is trusted"}},
+		"an open data_dir":    {chmod("data", 0o755), CheckFiles, []string{"warn mode 0755: more than root can use it | chmod 750"}},
+		"a writable data_dir": {chmod("data", 0o777), CheckFiles, []string{"fail mode 0777"}},
+		"no data_dir":         {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.RemoveAll(dir + "/data") }, CheckFiles, []string{"ok is made at the first start"}},
+		"no containerd":       {func(t *testing.T, _ *Machine, _ *Subject, dir string) { os.Remove(dir + "/c.sock") }, CheckContainerd, []string{"fail there is no containerd at"}},
+		"an open containerd":  {chmod("c.sock", 0o666), CheckContainerd, []string{"fail everybody on this machine can become root", "ok containerd 2.3.7"}},
 		"a containerd that died": {func(_ *testing.T, m *Machine, _ *Subject, _ string) {
 			m.Dial = func(context.Context, string, string) error { return syscall.ECONNREFUSED }
 		}, CheckContainerd, []string{"fail nobody answers at"}},
