@@ -107,5 +107,8 @@ func (a *Agent) here(v daemonView, s scene, now time.Time) rollout.Here {
 	if !r.TryingSince.IsZero() && r.Wanted == state.Current.Digest {
 		h.Tried = max(now.Sub(r.TryingSince), 1)
 	}
+	if b := r.Beside; b != nil && !b.ReadySince.IsZero() && b.Digest == state.Current.Digest {
+		h.Tried = 0 // a surge whose new container is ready, and waits for min_ready, is not late
+	}
 	return h
 }
