@@ -177,8 +177,8 @@ func (x *explorer) borrowing(w *world, n int, passed uint8, plan *Plan, v view, 
 	lane, _ := in.Newest.lane(lender)
 	if lane >= 0 {
 		isDone := func(s State) bool { return s.IsDone(l.Observed) }
-		for _, on := range append(t.missing(in.Newest.Lanes[lane], isDone), t.missing(in.Newest.Canaries, isDone)...) {
-			to := w.owner(x.cfg.nodes, on[0]-1)
+		if on := append(t.missing(in.Newest.Lanes[lane], isDone), t.missing(in.Newest.Canaries, isDone)...); len(on) > 0 {
+			to := w.owner(x.cfg.nodes, on[0][0]-1)
 			if to < 0 || !w.m[to].is(agentUp) {
 				return ""
 			}

@@ -16,8 +16,6 @@ func unseen(machines ...int) func(*op)   { return func(o *op) { o.unseen = mask(
 func dropped(machines ...int) func(*op)  { return func(o *op) { o.drop = mask(machines) } }
 func canary(machines ...int) func(*op)   { return func(o *op) { o.canaries = mask(machines) } }
 func matching(machines ...int) func(*op) { return func(o *op) { o.match = mask(machines) } }
-func by(machines ...int) func(*op)       { return func(o *op) { o.by = mask(machines) } }
-func after(ops ...int) func(*op)         { return func(o *op) { o.after = mask(ops) } }
 func loses(o *op)                        { o.low = true }
 func rollsBack(o *op)                    { o.rollback = true }
 func onDelete(o *op)                     { o.strategy = OnDelete }
@@ -67,6 +65,7 @@ func configs() []config {
 		{name: "canary", nodes: 3, settled: 1, ops: []op{first(2), then(0, 'b', 2, canary(2))}},
 		{name: "pause", nodes: 3, settled: 1, ops: []op{first(1), then(0, 'b', 1), pause(1), resume(1, 2)}},
 		{name: "fails", nodes: 3, settled: 1, bad: "b", deadline: true, ops: []op{first(2), then(0, 'b', 2), resume(1, 1)}},
+		{name: "fails twice", nodes: 3, settled: 1, bad: "b", deadline: true, ops: []op{first(2), then(0, 'b', 2, failures(2), rollsBack)}},
 		{name: "rolls back", nodes: 3, settled: 1, bad: "b", deadline: true, ops: []op{first(2), then(0, 'b', 2, rollsBack)}},
 		{name: "slow rolls back", nodes: 3, settled: 1, slow: true, deadline: true, ops: []op{first(1), then(0, 'b', 1, rollsBack)}},
 		{name: "rolls back, supersede", nodes: 3, settled: 1, slow: true, deadline: true, ops: []op{first(1), then(0, 'b', 1, rollsBack), then(1, 'c', 1, rollsBack)}},

@@ -322,7 +322,7 @@ func (x *explorer) operators(w *world, i int, try tryFunc) {
 	m := &w.m[i]
 	for j := range x.cfg.ops {
 		o := &x.cfg.ops[j]
-		if w.fired&(1<<j) != 0 || w.fired&o.after != o.after || o.by != 0 && o.by&(1<<i) == 0 {
+		if w.fired&(1<<j) != 0 || w.fired&o.after != o.after {
 			continue
 		}
 		r, conflict := x.newest(m.records)

@@ -9,7 +9,6 @@ import (
 // config is a ring, what operators do in it, and which faults strike.
 type config struct {
 	name  string
-	about string
 	nodes int
 	ops   []op
 	// settled is how many operations are through everywhere before anything else
@@ -196,6 +195,25 @@ func explore(cfg *config, maxStates int, until time.Time) result {
 	}
 	r.complete = true
 	return finish()
+}
+
+// visit calls f with the first worlds, breadth first.
+func visit(cfg *config, limit int, f func(x *explorer, w world)) {
+	x := newExplorer(cfg)
+	visited := newSeen()
+	var key []byte
+	for level := []world{*x.start()}; len(level) > 0 && visited.n < limit; {
+		var next []world
+		for i := range level {
+			f(x, level[i])
+			x.moves(&level[i], func(_ event, w *world, _ bool) {
+				if key = w.appendKey(key[:0], cfg.nodes); visited.add(key) {
+					next = append(next, *w)
+				}
+			})
+		}
+		level = next
+	}
 }
 
 // replay goes the path (last event first) again and tells it in words.

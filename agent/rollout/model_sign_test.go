@@ -27,7 +27,6 @@ type op struct {
 	// -1 for none: two operations on the same one are a fork.
 	on    int
 	after uint8 // operations that have to be there, anywhere
-	by    uint8 // machines it may be done on; 0 for all
 
 	// opApply
 	digest   byte  // of the running part: 'a', 'b', …

@@ -62,3 +62,18 @@ func configNamed(t *testing.T, name string) config {
 	t.Fatalf("there is no configuration %q", name)
 	return config{}
 }
+
+// From wherever it got to, what happens by itself comes to an end: nodes do not
+// go round in circles.
+func TestModelSettles(t *testing.T) {
+	for _, name := range []string{"crash", "late and supersede", "loss", "rolls back, supersede", "lent and skipped", "everything of two"} {
+		cfg := configNamed(t, name)
+		longest, n := 0, 0
+		visit(&cfg, 20_000, func(x *explorer, w world) {
+			if n++; n%100 == 0 {
+				longest = max(longest, x.settle(&w)) // panics when it does not end
+			}
+		})
+		t.Logf("%s: %d steps at most", name, longest)
+	}
+}

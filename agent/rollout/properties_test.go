@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
-	"slices"
 	"testing"
 	"time"
 
@@ -150,27 +149,62 @@ func withState(in Input, s State) Input {
 	return in
 }
 
-// Hearing less of others never lets a node do what it would not do with more:
-// with fewer statements it takes no slot that it does not take with all.
-func TestIgnoranceOnlyWaits(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		in := drawInput(t, drawState(t, "self"))
-		in.Newest.Rollback = false // failures that are not known stop nobody
-		for n, s := range in.Peers {
-			s.Failed, s.Started = record.Version{}, Version{}
-			in.Peers[n] = s
+// drawTurn is a scene in which the node may or may not take its turn.
+func drawTurn(t *rapid.T) Input {
+	in := scene()
+	self(&in, uint8(rapid.IntRange(0, 2).Draw(t, "self")))
+	old, gave := waitingAt(2), doneAt(2)
+	old.Slot, gave.Lent = &Slot{at(1), at(2)}, &Loan{To: idOf(4), For: at(1)}
+	for n := range uint8(3) {
+		if in.Self != idOf(n) {
+			in.Peers[idOf(n)] = rapid.SampledFrom([]State{waitingAt(2), doneAt(2), doneAt(2), doneAt(3), doneAt(1), old, gave}).Draw(t, "peer")
 		}
+	}
+	if rapid.IntRange(0, 3).Draw(t, "canary") == 0 {
+		in.Newest.Canaries = []NodeID{idOf(uint8(rapid.IntRange(0, 2).Draw(t, "who")))}
+	}
+	if rapid.Bool().Draw(t, "two lanes") {
+		in.Newest.Lanes = [][]NodeID{{idOf(0), idOf(2)}, {idOf(1)}}
+	}
+	for n := range drawNodes(t, "words") {
+		in.Words[n] = 1
+	}
+	return in
+}
+
+// Hearing less of others never lets a node do what it would not do with more:
+// with fewer statements, or older ones, it takes no slot that it does not take
+// with the newest of all.
+func TestIgnoranceOnlyWaits(t *testing.T) {
+	taken, waits := 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		in := drawTurn(t)
 		less := in
 		less.Peers = maps.Clone(in.Peers)
-		for _, n := range slices.SortedFunc(maps.Keys(in.Peers), func(a, b NodeID) int { return slices.Compare(a[:], b[:]) }) {
-			if rapid.Bool().Draw(t, "lost") {
-				delete(less.Peers, n)
+		for n := range uint8(3) {
+			switch rapid.IntRange(0, 4).Draw(t, "lost") {
+			case 0:
+				delete(less.Peers, idOf(n))
+			case 1:
+				if _, ok := less.Peers[idOf(n)]; ok {
+					less.Peers[idOf(n)] = doneAt(1) // before all that it says now
+				}
 			}
 		}
-		if with, without := Step(in), Step(less); in.State.Slot == nil && without.State.Slot != nil && with.State.Slot == nil {
-			t.Fatalf("takes the slot because it does not know: %+v", with.Wait)
+		with, without := Step(in).State.Slot != nil, Step(less).State.Slot != nil
+		if without && !with {
+			t.Fatalf("takes the slot because it does not know; with all: %+v", Step(in).Wait)
+		}
+		if without {
+			taken++
+		} else {
+			waits++
 		}
 	})
+	t.Logf("%d took the slot, and %d waited", taken, waits)
+	if taken == 0 || waits == 0 {
+		t.Errorf("%d took the slot, and %d waited", taken, waits)
+	}
 }
 
 // Versions travel as text.

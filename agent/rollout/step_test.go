@@ -31,6 +31,7 @@ func scene() Input {
 			MaxFailures: 1, MinReady: time.Second, Bake: time.Minute, Deadline: time.Hour},
 		Peers: map[NodeID]State{idOf(1): waitingAt(2), idOf(2): waitingAt(2)},
 		Here:  Here{Known: true, Placed: true, Alive: true, Digest: "a", Ready: true, ReadyFor: time.Hour},
+		Words: map[NodeID]uint64{},
 		Names: map[NodeID]string{idOf(0): "n0", idOf(1): "n1", idOf(2): "n2"},
 	}
 }
