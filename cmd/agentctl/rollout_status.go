@@ -191,10 +191,8 @@ func rolloutNotes(ro api.Rollout) []string {
 		add("revision %d, %s; %d of %d done", ro.Revision, ro.Strategy, ro.Done, ro.Total)
 	}
 	switch {
-	case ro.RolledBack && ro.FallbackRevision > 0:
-		add("rolled back to revision %d%s; see: agentctl rollout history %s", ro.FallbackRevision, because(ro.Reason), ro.Daemon)
 	case ro.RolledBack:
-		add("rolled back%s; see: agentctl rollout history %s", because(ro.Reason), ro.Daemon)
+		add("rolled back: %s", advised(cmp.Or(ro.Reason, fmt.Sprintf("to revision %d", ro.FallbackRevision)), "see: agentctl rollout history %s", ro.Daemon))
 	case ro.PausedBy != "":
 		add("%s", advised(cmp.Or(ro.PausedReason, "paused by "+ro.PausedBy), "to go on: agentctl rollout resume %s", ro.Daemon))
 	case ro.Paused:
@@ -212,13 +210,6 @@ func rolloutNotes(ro api.Rollout) []string {
 		add("%s can't be reached, and others wait for it; to go on without it: agentctl rollout skip %s %s", n, ro.Daemon, n)
 	}
 	return lines
-}
-
-func because(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return ": " + reason
 }
 
 // holdsUp lists the nodes that are away and that others wait for.

@@ -157,7 +157,7 @@ func (s standing) stop() error {
 	ro := s.rollout
 	switch {
 	case s.rolledBack():
-		err := &stoppedError{s.name, "rolled back", s.why()}
+		err := &stoppedError{s.name, "rolled back", s.cause()}
 		if ro != nil && ro.FallbackRevision > 0 {
 			return withHint(err, "its nodes go back to revision %d; see: agentctl rollout status %s", ro.FallbackRevision, s.name)
 		}
