@@ -94,3 +94,13 @@ model: ## every interleaving of small rings in a rolling update, up to STATES (8
 chaos: ## injure one node's agent, containerd, shims and programs at random (root)
 	@e2e/install.sh bench
 	AGENTD_TEST_REQUIRE=root,containerd $(GO) test ./e2e/chaos -run 'TestChaos$$' -count=1 -timeout 120m -v -args -chaos.faults=$(FAULTS) -chaos.seed=$(SEED) -chaos.server=$(SERVER)
+
+# How many storms make simulate lets pass over rings of how many agents, and from
+# which seed on.
+SEEDS ?= 300
+NODES ?= 100
+FIRST ?= 1
+
+.PHONY: simulate
+simulate: ## storms over SEEDS (300) simulated rings of NODES (100) whole agents, from seed FIRST (1)
+	$(GO) test ./agent -run 'TestSimulate$$' -count=1 -timeout 0 -v -args -sim.seeds=$(SEEDS) -sim.nodes=$(NODES) -sim.seed=$(FIRST)

@@ -49,7 +49,6 @@ type signed struct {
 	rollback bool
 	fallback record.Version
 	minReady time.Duration
-	at       time.Time
 }
 
 // spot is what the bystander knows of one machine.
@@ -299,7 +298,9 @@ func (b *bystander) version(v record.Version) signed {
 func (b *bystander) sign(r signed) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.at = time.Now()
+	if r.finished {
+		clear(b.alleged) // all of them are done, and none is called down
+	}
 	b.signed = append(b.signed, r)
 }
 

@@ -61,7 +61,7 @@ func (s *storm) bury() {
 	for _, m := range s.nodes {
 		if m.died() {
 			s.counts["died while acting"]++
-			s.after(s.between(time.Second, 8*time.Second), m.start)
+			s.after(s.between(200*time.Millisecond, 8*time.Second), m.start)
 		}
 	}
 }
@@ -94,46 +94,6 @@ func (s *storm) between(a, b time.Duration) time.Duration {
 }
 
 func (s *storm) chance(p float64) bool { return s.rng.Float64() < p }
-
-// strike does one thing.
-func (s *storm) strike() {
-	deeds := []struct {
-		weight int
-		name   string
-		do     func()
-	}{
-		{6, "apply", func() { s.applySome(s.pick(s.members())) }},
-		{3, "operators race", s.race},
-		{2, "apply again", s.again},
-		{2, "pause", func() { s.steerPause(true) }},
-		{4, "resume", func() { s.steerPause(false) }},
-		{2, "skip", s.skipSome},
-		{1, "delete", s.deleteAndRecreate},
-		{5, "agent crash", s.crashSome},
-		{3, "power cut", s.cutPower},
-		{3, "partition", s.partition},
-		{2, "one-way partition", s.deafen},
-		{1, "loss", s.lose},
-		{3, "runtime outage", s.outage},
-		{4, "container ends", s.injure},
-		{3, "runtime call fails", s.failCall},
-		{3, "trap", s.lay},
-		{1, "join", s.join},
-		{1, "leave", s.leave},
-	}
-	sum := 0
-	for _, d := range deeds {
-		sum += d.weight
-	}
-	n := s.rng.IntN(sum)
-	for _, d := range deeds {
-		if n -= d.weight; n < 0 {
-			s.counts[d.name]++
-			d.do()
-			return
-		}
-	}
-}
 
 // members are the machines whose agents are in the ring.
 func (s *storm) members() []*machine {

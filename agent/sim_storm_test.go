@@ -18,6 +18,8 @@ type weather struct {
 	k     int
 	long  time.Duration
 	surge bool
+	// deadly is how many agents die in the act, if that is all that happens.
+	deadly int
 }
 
 // simulate lets a ring live through a storm. All through it the bystander holds
@@ -35,7 +37,9 @@ func simulate(t *testing.T, seed uint64, of weather) {
 			t.Fatal(err)
 		}
 		w.await(time.Minute, "the first revision runs", w.settled(first))
-		s.run(of.long)
+		if s.run(of.long); of.deadly > 0 {
+			s.die(of.deadly)
+		}
 		s.calm()
 		w.await(2*time.Minute, "the ring is whole and agrees", w.agree)
 		w.pass(45 * time.Second) // longer than any deadline
@@ -98,7 +102,7 @@ func (s *storm) finish() (took time.Duration, longest int) {
 		longest = max(longest, n)
 	}
 	// What an update takes at most, with all that failing calls still cost.
-	const step, backoff = 6 * time.Second, time.Minute
+	const step, backoff = 8 * time.Second, time.Minute
 	took = s.await(backoff+time.Duration(longest+late)*step, "the last revision runs everywhere", s.settled(last))
 	s.await(30*time.Second, "nobody counts as down", func() string {
 		if down := s.by.down(); len(down) > 0 {
@@ -198,6 +202,16 @@ func TestSimulate(t *testing.T) {
 			of := of
 			of.surge = seed%4 == 3
 			simulate(t, seed, of)
+		})
+	}
+}
+
+// TestDeadlyStorm is for agents that die in the very moment in which they stop a
+// container: what they know when they are back is what was on the disk then.
+func TestDeadlyStorm(t *testing.T) {
+	for seed := *simSeed; seed < *simSeed+5; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			simulate(t, seed, weather{nodes: 6, k: 2, deadly: 6})
 		})
 	}
 }
