@@ -139,6 +139,11 @@ func TestWarnings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.next.dropped = append(c.next.dropped, "n3", "n4", "n5")
+	if got := c.warnings()[0]; !strings.HasPrefix(got, "n2, n3, n4, n5 are down and left out of the rollout; for each") {
+		t.Errorf("many at once: %s", got)
+	}
+	c.next.dropped = c.next.dropped[:1]
 	got := strings.Join(c.warnings(), "\n")
 	if !strings.Contains(got, "n2 is down and left out of the rollout") || !strings.Contains(got, "daemon/a is paused by bob") {
 		t.Errorf("got:\n%s", got)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/api"
@@ -251,8 +252,13 @@ func nodeID(text string) (record.NodeID, bool) {
 // warnings is what whoever signs this should know.
 func (c change) warnings() []string {
 	var list []string
-	for _, name := range c.next.dropped {
-		list = append(list, fmt.Sprintf("%s is down and left out of the rollout; if it is in fact up, one node more than max_unavailable may be down", name))
+	if many := c.next.dropped; len(many) > 3 {
+		list = append(list, fmt.Sprintf("%s are down and left out of the rollout; for each that is in fact up, one node more than max_unavailable may be down",
+			strings.Join(many, ", ")))
+	} else {
+		for _, name := range many {
+			list = append(list, fmt.Sprintf("%s is down and left out of the rollout; if it is in fact up, one node more than max_unavailable may be down", name))
+		}
 	}
 	for _, name := range c.next.closed {
 		list = append(list, fmt.Sprintf("%s can't update (%s) and keeps its place, as the rollout before is not finished; the nodes after it wait", name, c.reasonOutside(name)))
