@@ -8,8 +8,6 @@ import (
 
 // Each rule of the protocol is switched off in turn, and the model finds what
 // the rule prevents.
-//
-// conformance: U1
 func TestEveryRuleIsNeeded(t *testing.T) {
 	for _, c := range []struct {
 		rule   string

@@ -14,7 +14,7 @@ var deep = flag.Int("model.states", 0, "explore up to this many states of each r
 // fits into some seconds, breadth first; make model looks at all of it, or at
 // as much as the memory holds.
 //
-// conformance: D1 D2 U1
+// conformance: D1 U1
 func TestModel(t *testing.T) {
 	limit, total := 60_000, 0
 	switch {

@@ -54,7 +54,7 @@ func holding(in *Input) {
 	in.Here = Here{Known: true, Placed: true, Alive: true, Digest: "b"}
 }
 
-// conformance: D1 D4 D6 U1
+// conformance: D1 D2 D4 D6 U1
 func TestStep(t *testing.T) {
 	for _, c := range []struct {
 		name string
