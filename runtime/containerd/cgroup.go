@@ -58,7 +58,7 @@ func parseHierarchies(mountinfo string) hierarchies {
 func (r *Runtime) cgroupsPath(id string) string {
 	if r.systemd {
 		// An underscore is in no id, so the two cannot run into each other.
-		return "agentd.slice:agentd:" + id + "_" + r.cfg.Namespace
+		return slice + ":agentd:" + id + "_" + r.cfg.Namespace
 	}
 	return "/agentd/" + r.cfg.Namespace + "/" + id
 }
@@ -81,7 +81,7 @@ func (r *Runtime) unitProperties() map[string]string {
 func (r *Runtime) cgroupDirs(id string) []string {
 	path := r.cgroupsPath(id)
 	if r.systemd {
-		path = "/agentd.slice/agentd-" + id + "_" + r.cfg.Namespace + ".scope"
+		path = "/" + slice + "/agentd-" + id + "_" + r.cfg.Namespace + ".scope"
 	}
 	dirs := make([]string, 0, len(r.cgroups.all))
 	for _, m := range r.cgroups.all {
@@ -101,15 +101,8 @@ func (r *Runtime) oomKills(id string) (uint64, bool) {
 			}
 			file = "memory.oom_control"
 		}
-		b, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) == 2 && f[0] == "oom_kill" {
-				n, err := strconv.ParseUint(f[1], 10, 64)
-				return n, err == nil
-			}
+		if n, ok := readOOMs(filepath.Join(dir, file)); ok {
+			return n, true
 		}
 	}
 	return 0, false

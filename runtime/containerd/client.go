@@ -88,11 +88,12 @@ type Runtime struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup // of goroutines
 
-	mu     sync.Mutex          // guards what follows; never held during a call
-	locks  map[string]*idLock  // by container id
-	ooms   map[string]struct{} // ids of which an OOM event came
-	leases map[string]struct{} // leases in use
-	swept  bool                // left-over leases were looked for
+	mu       sync.Mutex          // guards what follows; never held during a call
+	locks    map[string]*idLock  // by container id
+	ooms     map[string]struct{} // ids of which an OOM event came
+	leases   map[string]struct{} // leases in use
+	oomsGone uint64              // what goneOOMs counted when it was last told of
+	swept    bool                // left-over leases were looked for
 }
 
 var _ runtime.Runtime = (*Runtime)(nil)
@@ -144,6 +145,7 @@ func New(cfg Config) (*Runtime, error) {
 		cfg: cfg, systemd: systemd, client: c, cgroups: hier, log: cfg.Log,
 		session: rand.Text()[:8], locks: map[string]*idLock{}, ooms: map[string]struct{}{}, leases: map[string]struct{}{},
 	}
+	r.oomsGone, _ = r.goneOOMs()
 	r.base, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }

@@ -138,6 +138,9 @@ func (r *Runtime) instance(rec containers.Container, p *task.Process) runtime.In
 // task is not deleted yet.
 func (r *Runtime) exit(id string, p *task.Process) runtime.Exit {
 	e := runtime.Exit{Code: p.ExitStatus, Known: true, OOM: r.sawOOM(id)}
+	if e.Code == killedCode && !e.OOM {
+		e.OOM = r.vanishedOOM(id)
+	}
 	if p.ExitedAt != nil {
 		e.At = p.ExitedAt.AsTime()
 	}
