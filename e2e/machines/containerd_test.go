@@ -3,9 +3,11 @@ package machines
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/agentd/agentd/api"
 	"github.com/agentd/agentd/e2e/lab"
 )
 
@@ -13,7 +15,34 @@ import (
 func TestContainerd(t *testing.T) {
 	r, seen := newRing(t, "n1", "n2", "n3")
 	r.story("restarted and killed", func(r ring) { containerdEnds(r, seen) })
+	r.story("out of memory", func(r ring) { outOfMemory(r, seen) })
 	r.story("hung", func(r ring) { containerdHung(r, seen) })
+}
+
+// outOfMemory: the OOM killer's work is called so, the first time too.
+//
+// conformance: C6
+func outOfMemory(r ring, seen map[string]lab.Container) {
+	m := r.Machine("n1")
+	r.must(m.Apply(r.ctx, testd("greedy", `args = ["--eat-memory=200"]
+[resources]
+memory = "32MiB"
+[restart]
+backoff = "1h"
+backoff_max = "1h"`)))
+	for _, name := range []string{"n1", "n2", "n3"} {
+		m := r.Machine(name)
+		got := r.daemon(m, "greedy", func(n api.NodeDaemon) bool { return n.State == api.StateBackoff })
+		if !got.OOM || got.ExitCode == nil || *got.ExitCode != 137 || !strings.Contains(got.Reason, "memory") {
+			r.Errorf("status on %s tells %+v, want oom and code 137", name, got)
+		}
+		if log := m.Journal(r.ctx, "agentd", 50); strings.Contains(log, "ended by SIGKILL") {
+			r.Errorf("agentd on %s took the OOM killer for somebody else:\n%s", name, log)
+		}
+	}
+	r.run(m, "agentctl", "delete", "--yes", "greedy")
+	r.none(m, "greedy")
+	r.same(seen, "n1", "n2", "n3")
 }
 
 // containerdEnds: however often, no container ends, and agentd goes on.

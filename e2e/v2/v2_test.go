@@ -54,6 +54,8 @@ agentctl status
 pid limited
 echo "== apply"
 agentctl apply --yes -f /e2e/greedy.toml
+# The slice's count tells of a scope that is gone already.
+cat /sys/fs/cgroup/agentd.slice/memory.events
 oom() { agentctl status greedy -o json >/tmp/status || true; grep -q '"oom": *true' /tmp/status; }
 until_true 120 oom
 echo "== oom"
@@ -163,6 +165,10 @@ func check(t *testing.T, said string) {
 	if err := json.Unmarshal([]byte(got["oom"]), &st); err != nil || len(st.Daemons) != 1 || len(st.Daemons[0].Nodes) != 1 {
 		t.Fatalf("status of greedy: %v in %s", err, got["oom"])
 	}
+	// The first end was the OOM killer's already.
+	if n := strings.Count(got["journal"], "ended by SIGKILL"); n > 0 {
+		t.Errorf("%d ends were taken for somebody's SIGKILL", n)
+	}
 	n := st.Daemons[0].Nodes[0]
 	if !n.OOM || n.ExitCode == nil || *n.ExitCode != 137 || !strings.Contains(strings.ToLower(n.Reason), "memory") {
 		t.Errorf("status tells %+v, want oom, code 137 and memory in the reason", n)
@@ -171,8 +177,8 @@ func check(t *testing.T, said string) {
 
 // What a script says is cut where it says so.
 func TestSections(t *testing.T) {
-	got := Sections("before\n== a\n1\n2\n== b\n\n== c d\n3\n")
-	want := map[string]string{"": "before", "a": "1\n2", "b": "", "c d": "3"}
+	got := Sections("before\n== a\n1\n2\n== b\n\n== c d\n3\n== e\n")
+	want := map[string]string{"": "before", "a": "1\n2", "b": "", "c d": "3", "e": ""}
 	if len(got) != len(want) {
 		t.Errorf("%q", got)
 	}

@@ -90,6 +90,7 @@ func Sections(said string) map[string]string {
 	for line := range strings.Lines(said) {
 		if rest, ok := strings.CutPrefix(line, "== "); ok {
 			name = strings.TrimSpace(rest)
+			out[name] = ""
 			continue
 		}
 		out[name] += line
