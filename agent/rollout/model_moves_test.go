@@ -182,8 +182,8 @@ func (x *explorer) after(w *world, i int, o *outcome, v view, before *machine) {
 		m.set(rebooted, false)
 	}
 	m.disk = o.disk
-	if v.rec > 0 && x.records[v.rec-1].rec.Delete && x.states[m.disk].Observed == Of(x.records[v.rec-1].plan.Version) {
-		m.set(taken, false) // it is down by an operator's word from here on
+	if now := x.states[m.disk]; now.Current.IsZero() && now.Slot == nil && !now.Done.IsZero() && now.IsDone(now.Observed) {
+		m.set(taken, false) // deleted, or not meant for this node: an operator's word, and no rollout, keeps it down
 	}
 	if o.died {
 		w.left.crash--
