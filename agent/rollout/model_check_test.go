@@ -7,14 +7,18 @@ import (
 
 // check returns what is wrong with a world, looking at its containers.
 func (x *explorer) check(w *world) string {
-	down, names := 0, ""
+	down, names, wrong := 0, "", w.wrong
 	for i := range x.cfg.nodes {
+		if m := &w.m[i]; x.cfg.right && !m.is(agentUp) && !m.is(alive) {
+			wrong &^= 1 << i // the word that it is down is right
+			continue
+		}
 		if w.m[i].is(taken) {
 			down++
 			names += fmt.Sprintf(" n%d", i)
 		}
 	}
-	if limit := x.bound(w.exists) + bits.OnesCount8(w.wrong); down > limit {
+	if limit := x.bound(w.exists) + bits.OnesCount8(wrong); down > limit {
 		return fmt.Sprintf("%d nodes are down, at most %d may be:%s", down, limit, names)
 	}
 	if x.cfg.outside {

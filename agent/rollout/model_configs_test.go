@@ -59,6 +59,7 @@ func configs() []config {
 		{name: "late, unseen twice", nodes: 3, settled: 1, ops: []op{first(1), then(0, 'b', 1, dropped(2)), then(1, 'c', 1, unseen(2))}},
 		{name: "two lenders", nodes: 5, settled: 2, apart: 0x18, rejoin: true, bad: "b", badOn: 0x18, ops: []op{first(2), then(0, 'b', 2, dropped(3, 4)), then(1, 'c', 2, unseen(3, 4))}},
 		{name: "lent and skipped", nodes: 3, settled: 2, apart: 4, ops: []op{first(1), then(0, 'b', 1, dropped(2)), skip(1, 2), then(1, 'c', 1)}},
+		{name: "right words", nodes: 3, settled: 1, right: true, ops: []op{first(1), then(0, 'b', 1), skip(1, 0), then(1, 'c', 1)}, faults: budget{reboot: 1}},
 		{name: "loss", nodes: 3, settled: 1, ops: []op{first(1), then(0, 'b', 1)}, faults: budget{crash: 1, loss: 1}},
 		{name: "fork", nodes: 3, settled: 1, ops: []op{first(1), then(0, 'b', 1), then(0, 'c', 1)}},
 		{name: "fork settled", nodes: 2, settled: 1, settles: true, ops: []op{first(1), then(0, 'b', 1), then(0, 'c', 1), then(2, 'd', 1)}},

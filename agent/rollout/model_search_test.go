@@ -34,6 +34,7 @@ type config struct {
 	slowly         bool // the supervisor takes its time to do what it was told
 	stale          bool // and what it reports may be from before that
 	deep           bool // only in make model
+	right          bool // machines that are off are not down by a rollout, and whoever calls them down is right
 	outside        bool // only the containers are looked at, not what agents say or write
 
 	// What the protocol forbids, to see what for.

@@ -17,7 +17,9 @@
 //
 // Bound: the nodes taken down by rollouts, updating or failed, are never more
 // than the largest K since the last finished rollout, plus the nodes that an
-// operator's word called down (skip, forget, left out) and that are up.
+// operator's word called down (skip, forget, left out) and that are up, or that
+// have lent their turn: who borrowed it goes on. With on-delete, nodes that an
+// operator told to go on add to that.
 package rollout
 
 import (
