@@ -33,7 +33,9 @@ type bystander struct {
 	most    int                // guarded by mu: the most nodes that were down at once
 	starts  int                // guarded by mu
 	updates int                // guarded by mu: containers stopped for others
-	done    []time.Time        // guarded by mu: when nodes came back from an update
+	pulling map[string]int     // guarded by mu: by image
+	pulled  map[string]int     // guarded by mu: the most nodes that pulled an image at once
+	gap     time.Duration      // guarded by mu: the longest from the end of one container to the start of the next
 }
 
 // signed is a record of the daemon, as it was signed.
@@ -58,6 +60,7 @@ type spot struct {
 	top  record.Version    // the greatest version that was started
 	down bool              // taken down by a rollout
 	gone signed            // what was stopped, while nothing else was started since
+	at   time.Time         // when it was
 }
 
 // seen is a running container.
@@ -68,7 +71,7 @@ type seen struct {
 }
 
 func newBystander(w *world) *bystander {
-	return &bystander{w: w, spots: map[*machine]*spot{}, alleged: map[string]bool{}}
+	return &bystander{w: w, spots: map[*machine]*spot{}, alleged: map[string]bool{}, pulling: map[string]int{}, pulled: map[string]int{}}
 }
 
 func (b *bystander) spot(m *machine) *spot {
@@ -115,6 +118,9 @@ func (b *bystander) started(m *machine, s *spot, i runtime.Instance) {
 	if of.version.Compare(s.top) > 0 {
 		s.top = of.version
 	}
+	if s.gone.digest != "" {
+		b.gap = max(b.gap, time.Since(s.at))
+	}
 	s.last[i.ID], s.gone = of.digest, signed{}
 	x := &seen{of: of, since: time.Now(), ready: b.w.readyAfter(of.image, m.name)}
 	s.runs[i.ID] = x
@@ -134,7 +140,6 @@ func (b *bystander) started(m *machine, s *spot, i runtime.Instance) {
 		if s.runs[i.ID] == x && s.down {
 			b.w.say("%s: is back with generation %d", m.name, of.version.Generation)
 			s.down = false
-			b.done = append(b.done, time.Now())
 		}
 	})
 }
@@ -150,7 +155,7 @@ func (b *bystander) ended(m *machine, s *spot, i runtime.Instance, asked bool) {
 			return // surge: another one has taken its place
 		}
 	}
-	s.gone = x.of
+	s.gone, s.at = x.of, time.Now()
 	b.updates++
 	if s.down {
 		return
@@ -292,6 +297,19 @@ func (b *bystander) version(v record.Version) signed {
 		}
 	}
 	return signed{}
+}
+
+// pulls counts who pulls an image at once.
+func (b *bystander) pulls(ref string) (done func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pulling[ref]++
+	b.pulled[ref] = max(b.pulled[ref], b.pulling[ref])
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.pulling[ref]--
+	}
 }
 
 // sign takes note of a record before anybody can see it.

@@ -68,6 +68,7 @@ func (l *link) Pull(ctx context.Context, p runtime.Pull) (string, error) {
 	if l.cut.Load() {
 		return "", errDead
 	}
+	defer l.m.w.by.pulls(p.Ref)()
 	i := l.m.w.image(p.Ref)
 	select {
 	case <-time.After(time.Duration(float64(i.pull) * (0.5 + l.m.w.share("pull", p.Ref, l.m.name)))):

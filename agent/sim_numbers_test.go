@@ -81,6 +81,14 @@ func TestRolloutTakesAsLongAsItHasTo(t *testing.T) {
 		if most > simEvidence {
 			t.Errorf("a node made %d requests to bring evidence, allowed are %d", most, simEvidence)
 		}
+		// No pull storm, and no stop before the new image is here: from the end of
+		// the old container to the new one it takes a start, and no pull.
+		if n := w.by.pulled[second.image]; n > k {
+			t.Errorf("%d nodes pulled at once, %d may update", n, k)
+		}
+		if w.by.gap > 250*time.Millisecond {
+			t.Errorf("a node had no container for %s during its update", w.by.gap)
+		}
 		if w.by.most != k {
 			t.Errorf("at most %d nodes were updating at once, %d may", w.by.most, k)
 		}
