@@ -22,8 +22,8 @@ it is done, updating, failed, waiting, skipped, or late (it was not there at the
 apply, and waits for a lent turn), and for whom it waits. With -w shows it anew
 whenever it changes, until the update is finished, paused or rolled back.
 
-Exit code: 0 when every node that is up is done; 3 when not; 4 when there is no
-such daemon. With -w, 1 when it was paused or rolled back.`,
+With -w, exit code 0 says that every node that is up is done, and 1 that it was
+paused or rolled back.`,
 		Example: `  agentctl rollout status node-exporter
   agentctl rollout status node-exporter -w`,
 		Annotations: formats("json"), Args: oneDaemon,
@@ -86,7 +86,7 @@ func (a *app) showRollout(ctx context.Context, name string) (*api.Rollout, error
 	ro, err := c.Rollout(ctx, name)
 	if isNotFound(err) {
 		if missing := a.missing(ctx, c, []string{name}, a.daemonsOf(ctx, c)); len(missing) > 0 {
-			return nil, &exitError{code: exitUnknown, err: missing[0]}
+			return nil, &exitError{code: exitFailed, err: missing[0]}
 		}
 	}
 	if err != nil {
@@ -96,9 +96,6 @@ func (a *app) showRollout(ctx context.Context, name string) (*api.Rollout, error
 		err = printJSON(a.stdout, ro)
 	} else {
 		a.printRollout(ro)
-	}
-	if err == nil && !rolledOut(ro) {
-		err = &exitError{code: exitNotReady}
 	}
 	return &ro, err
 }
