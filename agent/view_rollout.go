@@ -179,8 +179,8 @@ func (v view) rolloutNode(d daemonView, pr progress, rows map[string]api.NodeDae
 	switch {
 	case n.Word != "" && n.Lane > 0 && !(known && s.IsDone(pr.g)):
 		n.State = api.TurnSkipped
-	case !known || s.Observed.Compare(pr.g) < 0:
-		n.State = api.TurnUnknown
+	case !known || s.Observed.Compare(pr.g) < 0 || pr.plan.Version != d.version:
+		n.State = api.TurnUnknown // it, or this node itself, has not got that far
 	case s.IsDone(pr.g) && s.Slot == nil:
 		n.State = api.TurnDone
 	case s.Slot != nil && n.Failed:

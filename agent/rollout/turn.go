@@ -189,12 +189,13 @@ func (t *turn) lender() (NodeID, bool) {
 
 // lend gives this node's turn to a late one that asks for it. It is the last of
 // its lane, the lane is through, and so are the canaries; until the borrower is
-// done the loan is this node's slot.
+// done the loan is this node's slot. A cordoned node lends nothing: the next
+// record may leave it out.
 func (t *turn) lend() {
 	p := &t.in.Newest
 	lane, place := p.lane(t.in.Self)
 	if lane < 0 || place != len(p.Lanes[lane])-1 || t.s.Slot != nil || t.s.Lent != nil || !t.s.IsDone(t.g) ||
-		t.in.down(t.in.Self) || t.blocked().Code != "" || t.deaths().Code != "" {
+		t.in.down(t.in.Self) || t.in.Here.Closed != "" || t.blocked().Code != "" || t.deaths().Code != "" {
 		return
 	}
 	isDone := func(s State) bool { return s.IsDone(t.g) }
