@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -286,14 +287,15 @@ func (s *story) agentDies(ctx context.Context) error {
 
 // revise applies a changed file and waits until every node runs it.
 func (s *story) revise(ctx context.Context) error {
-	s.heading("A new revision")
+	s.heading("A new revision, machine after machine")
 	nodes := []string{"web-1", "web-3", "web-4"}
 	if _, err := s.sh(ctx, "sed -i 's/--web/--no-collector.zfs\", \"--web/' $D/node-exporter.toml"); err != nil {
 		return err
 	}
-	if _, err := s.sh(ctx, s.ctl("web-4", "apply --yes -f $D/node-exporter.toml")); err != nil {
+	if _, err := s.sh(ctx, s.ctl("web-4", "apply --yes --wait -f $D/node-exporter.toml")); err != nil {
 		return err
 	}
+	var starts []uint64
 	for _, name := range nodes {
 		old := s.seen[name]
 		err := lab.Within(ctx, patience, func(ctx context.Context) error {
@@ -304,6 +306,7 @@ func (s *story) revise(ctx context.Context) error {
 			if !c.Running() || c.Same(old) || !strings.Contains(c.Command, "--no-collector.zfs") {
 				return fmt.Errorf("containerd of %s tells %+v", name, c)
 			}
+			starts = append(starts, c.Start)
 			return nil
 		})
 		if err != nil {
@@ -314,6 +317,13 @@ func (s *story) revise(ctx context.Context) error {
 		return err
 	}
 	s.observed("%s run new processes, /proc/PID/cmdline has the new argument", strings.Join(nodes, ", "))
+	slices.Sort(starts)
+	for i, at := range starts[1:] {
+		if at-starts[i] < ticksPerSecond {
+			return fmt.Errorf("two machines changed within %d ticks of the kernel's clock, a second is %d", at-starts[i], ticksPerSecond)
+		}
+	}
+	s.observed("one after another: each started a second or more after the one before was up")
 	err := lab.Within(ctx, patience, func(ctx context.Context) error {
 		st, err := s.lab.Node("web-1").Status(ctx)
 		if err != nil {
@@ -327,9 +337,16 @@ func (s *story) revise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.sh(ctx, s.ctl("web-1", "status"))
+	if _, err = s.sh(ctx, s.ctl("web-1", "status")); err != nil {
+		return err
+	}
+	_, err = s.sh(ctx, s.ctl("web-1", "rollout history node-exporter"))
 	return err
 }
+
+// ticksPerSecond of start times in /proc (USER_HZ, the same on every Linux that
+// Go runs on).
+const ticksPerSecond = 100
 
 func (s *story) remove(ctx context.Context) error {
 	s.heading("Delete it, and it is gone everywhere")
