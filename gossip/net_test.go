@@ -189,3 +189,32 @@ func TestFirstIP(t *testing.T) {
 		}
 	}
 }
+
+// The membership starts anew with another address only when the one that was
+// told is gone and there is another to tell.
+func TestMovedFrom(t *testing.T) {
+	for _, c := range []struct {
+		name, self string
+		addrs      []string
+		want       bool
+	}{
+		{"where it was", "10.0.0.7", []string{"127.0.0.1/8", "10.0.0.7/24"}, false},
+		{"one more", "10.0.0.7", []string{"127.0.0.1/8", "10.0.0.9/24", "10.0.0.7/24"}, false},
+		{"another", "10.0.0.7", []string{"127.0.0.1/8", "10.0.0.9/24"}, true},
+		{"another family", "10.0.0.7", []string{"127.0.0.1/8", "fd00::7/64"}, true},
+		{"none", "10.0.0.7", []string{"127.0.0.1/8", "fe80::1/64"}, false},
+		{"a name", "web-1", []string{"127.0.0.1/8", "10.0.0.9/24"}, false},
+	} {
+		var addrs []net.Addr
+		for _, a := range c.addrs {
+			ip, n, err := net.ParseCIDR(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs = append(addrs, &net.IPNet{IP: ip, Mask: n.Mask})
+		}
+		if got := movedFrom(net.ParseIP(c.self), addrs); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -188,6 +188,10 @@ func (r *Ring) housekeep(ctx context.Context) {
 		if n%10 == 0 {
 			r.savePeers()
 		}
+		if n%15 == 0 && r.moved() {
+			r.log.Warn("this machine's address has changed, the ring is told the new one", "was", r.Self().Addr)
+			wake(r.rewake)
+		}
 		if n%60 == 0 {
 			r.view.expire()
 			r.cfg.Book.Prune(func(name string, _ NodeID) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -180,6 +181,32 @@ func (r *Ring) routeIP(ctx context.Context, bind string) string {
 		}
 	}
 	return ""
+}
+
+// moved reports whether the address that others were told is not this machine's
+// any more, and there is another: a lease ran out, or a cable went elsewhere.
+func (r *Ring) moved() bool {
+	bind, _, err := splitAddr(r.cfg.Bind, DefaultPort)
+	if err != nil || r.cfg.Advertise != "" || r.cfg.Tuning.Transport != nil || r.list() == nil {
+		return false
+	}
+	if ip := net.ParseIP(bind); bind != "" && (ip == nil || !ip.IsUnspecified()) {
+		return false // the only address that it listens on
+	}
+	self, _, err := net.SplitHostPort(r.Self().Addr)
+	if err != nil {
+		return false
+	}
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && movedFrom(net.ParseIP(self), addrs)
+}
+
+func movedFrom(self net.IP, addrs []net.Addr) bool {
+	here := slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(self)
+	})
+	return self != nil && !here && firstIP(addrs, false) != ""
 }
 
 // routeTo returns this machine's address on the way to the first of the targets
