@@ -66,10 +66,7 @@ func (n *Net) switchNS() string { return n.ID + "-switch" }
 // AddNode plugs a new node in; the first gets 10.99.0.1 (fd00:99::1) and so on.
 func (n *Net) AddNode(ctx context.Context, name string) (NetNode, error) {
 	i := len(n.nodes) + 1
-	node := NetNode{Name: name, NetNS: n.ID + "-" + name, Address: fmt.Sprintf("%s.%d", Subnet, i)}
-	if n.IPv6 {
-		node.Address = fmt.Sprintf("fd00:99::%x", i)
-	}
+	node := NetNode{Name: name, NetNS: n.ID + "-" + name, Address: n.address(i)}
 	n.nodes = append(n.nodes, node)
 	port := fmt.Sprintf("port%d", i)
 	// A fixed MAC address: bridge rules match on it, too.
@@ -135,6 +132,28 @@ func (n *Net) Replug(ctx context.Context, name string) error {
 		{"ip", "-n", node.NetNS, "link", "set", "eth0", "up"},
 		node.addAddress(),
 	})
+}
+
+// Renumber gives a node another address instead of its own; its number is the
+// last byte.
+func (n *Net) Renumber(ctx context.Context, name string, number int) error {
+	i := slices.IndexFunc(n.nodes, func(node NetNode) bool { return node.Name == name })
+	if i < 0 {
+		return fmt.Errorf("renumber node %s: it is not plugged in", name)
+	}
+	node := &n.nodes[i]
+	node.Address = n.address(number)
+	return n.mustAll(ctx, [][]string{
+		{"ip", "-n", node.NetNS, "addr", "flush", "dev", "eth0"},
+		node.addAddress(),
+	})
+}
+
+func (n *Net) address(number int) string {
+	if n.IPv6 {
+		return fmt.Sprintf("fd00:99::%x", number)
+	}
+	return fmt.Sprintf("%s.%d", Subnet, number)
 }
 
 func (n *Net) node(name string) (NetNode, error) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agentd/agentd/e2e/lab"
 )
@@ -15,6 +16,7 @@ func TestPower(t *testing.T) {
 	r, seen := newRing(t, "n1", "n2", "n3")
 	r.story("power cut", func(r ring) { powerCut(r, seen) })
 	r.story("boot without network", func(r ring) { bootAlone(r, seen) })
+	r.story("another address", func(r ring) { renumbered(r, seen) })
 	r.story("order of boot and shutdown", func(r ring) { bootOrder(r, seen) })
 }
 
@@ -57,6 +59,35 @@ func bootAlone(r ring, seen map[string]lab.Container) {
 	}
 	r.must(r.Net.Replug(r.ctx, "n2"))
 	r.agree("n1", "n2", "n3")
+	r.same(seen, "n1", "n2", "n3")
+}
+
+// renumbered: a machine whose address changes under a running agentd is found
+// at the new one, with its containers as they were.
+//
+// conformance: G5
+func renumbered(r ring, seen map[string]lab.Container) {
+	m := r.Machine("n2")
+	pid := r.agent(m, "")
+	r.must(r.Net.Renumber(r.ctx, "n2", 22))
+	// Others hold on to the old one for half a minute after n2 has failed there.
+	err := lab.Within(r.ctx, 3*time.Minute, func(ctx context.Context) error {
+		nodes, err := r.Machine("n1").Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		for _, n := range nodes.Nodes {
+			if n.Name == "n2" && n.State == "alive" && strings.HasPrefix(n.Address, "10.99.0.22:") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", nodes.Nodes)
+	})
+	r.must(err)
+	r.agree("n1", "n2", "n3")
+	if now := r.agent(m, ""); now != pid {
+		r.Errorf("agentd was process %s and is %s", pid, now)
+	}
 	r.same(seen, "n1", "n2", "n3")
 }
 
