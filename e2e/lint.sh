@@ -29,7 +29,7 @@ fi
 
 if command -v shellcheck >/dev/null; then
 	echo "# shellcheck" >&2
-	shellcheck .ci/run e2e/*.sh packaging/*.sh packaging/scripts/deb-* || failed=1
+	shellcheck .ci/run e2e/*.sh e2e/*/*.sh packaging/*.sh packaging/scripts/deb-* || failed=1
 	shellcheck -s sh packaging/scripts/rpm-* || failed=1 # rpm adds the first line
 fi
 exit "$failed"
