@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/agentd/agentd/agent/rollout"
+	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/gossip/peer"
 	"github.com/agentd/agentd/spec/record"
@@ -189,7 +190,7 @@ func (a *Agent) tell() {
 	a.mu.Unlock()
 	s := statement{
 		Schema: 1, At: time.Now().UTC(), Version: a.version, Address: a.ring.Self().Addr,
-		Labels: me.node.Labels, Taints: me.taints, Cordoned: me.cordoned, Draining: me.draining, Root: a.store.Root().String(), Left: a.left.Load(), Trouble: clip(a.super.Trouble(), maxReason), StartedAt: a.started.UTC(),
+		Labels: me.node.Labels, Taints: me.taints, Cordoned: me.cordoned, Draining: me.draining, Root: a.store.Root().String(), Left: a.left.Load() && !holds(rows), Trouble: clip(a.super.Trouble(), maxReason), StartedAt: a.started.UTC(),
 	}
 	observed := map[string]uint64{}
 	a.mu.Lock()
@@ -221,6 +222,12 @@ func (a *Agent) tell() {
 		return
 	}
 	a.told = plain
+}
+
+// holds reports whether any container is there. A node has left when all are
+// gone: others count it as done with everything from then on.
+func holds(rows []supervise.Report) bool {
+	return slices.ContainsFunc(rows, func(r supervise.Report) bool { return r.Container != "" || r.Alive })
 }
 
 // applyForgets follows what operators said about departed nodes: a forgotten

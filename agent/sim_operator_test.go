@@ -199,7 +199,7 @@ func (w *world) skip(via *machine, node api.RolloutNode, ro api.Rollout, by int)
 		return err
 	}
 	w.by.allege(node.ID)
-	return w.control(via, record.SkipKey(simDaemon, node.Node), body, by)
+	return w.control(via, record.SkipKey(simDaemon, s.ID), body, by)
 }
 
 func (w *world) control(via *machine, key record.Key, body []byte, by int) error {

@@ -44,7 +44,7 @@ func steer(entries []record.Entry) steering {
 				}
 			}
 			s.pauses[p.Daemon] = w
-		} else if sk, err := record.DecodeSkip(r.Body); err == nil && record.SkipKey(sk.Daemon, sk.Node) == r.Key {
+		} else if sk, err := record.DecodeSkip(r.Body); err == nil && record.SkipKey(sk.Daemon, sk.ID) == r.Key {
 			s.skips[sk.Daemon] = append(s.skips[sk.Daemon], skipWord{sk, r.Generation, r.Author})
 		} else if f, err := record.DecodeForget(r.Body); err == nil && record.ForgetKey(f.Node) == r.Key {
 			var id rollout.NodeID
@@ -66,15 +66,24 @@ func (s steering) words(daemon string, v record.Version, p peers) map[rollout.No
 	}
 	for id, n := range s.forgotten {
 		if !p.alive[id] {
-			words[id] = max(words[id], n)
+			words[id] = more(words[id], n)
 		}
 	}
 	for _, sk := range s.skips[daemon] {
 		if sk.Version.Generation >= v.Generation {
-			words[sk.ID] = max(words[sk.ID], sk.word)
+			words[sk.ID] = more(words[sk.ID], sk.word)
 		}
 	}
 	return words
+}
+
+// more counts one word more about a node: each new word makes the sum greater,
+// whichever kind it is of.
+func more(words, n uint64) uint64 {
+	if words == rollout.LeftWord {
+		return words
+	}
+	return words + n
 }
 
 // paused says why nobody begins with anything of the daemon, "" when nobody

@@ -130,7 +130,7 @@ func TestSteer(t *testing.T) {
 	resume, err := record.EncodePause(record.Pause{Daemon: "x", Version: version(3), Forgiven: []record.NodeID{a}})
 	off := control(t, record.PauseKey("x"), resume, err)
 	skip, err := record.EncodeSkip(record.Skip{Daemon: "x", Node: "web", ID: b, Version: version(3)})
-	skipped := control(t, record.SkipKey("x", "web"), skip, err)
+	skipped := control(t, record.SkipKey("x", b), skip, err)
 	forgotten := control(t, record.ForgetKey("old"), record.EncodeForget(record.Forget{Node: "old", ID: a.String()}), nil)
 	of := func(rs ...record.Record) record.Entry { return record.Entry{Records: rs} }
 

@@ -59,7 +59,7 @@ func (a *app) skip(ctx context.Context, name, node string, yes bool) error {
 	if !ok {
 		return fmt.Errorf("the id of %s is not known yet", n.Node)
 	}
-	k := record.SkipKey(name, n.Node)
+	k := record.SkipKey(name, id)
 	entry, err := readEntry(ctx, c, s.ring.id, k)
 	if err != nil {
 		return err

@@ -106,7 +106,7 @@ func checkControl(r Record) error {
 		if err != nil {
 			return err
 		}
-		want = SkipKey(s.Daemon, s.Node)
+		want = SkipKey(s.Daemon, s.ID)
 	default:
 		return nil
 	}

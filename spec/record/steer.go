@@ -28,7 +28,7 @@ type Pause struct {
 	Forgiven []NodeID
 }
 
-// Skip is the body of control/skip.DAEMON.NODE: an operator's word that a node
+// Skip is the body of control/skip.DAEMON.ID: an operator's word that a node
 // is down, so that a rollout goes on without it. It holds for Version and those
 // before; the node, when it comes back, is late.
 type Skip struct {
@@ -42,15 +42,15 @@ type Skip struct {
 // that does not fit into a record's name is hashed; the body tells it in full.
 func PauseKey(daemon string) Key { return controlKey(pausePrefix, daemon, daemon) }
 
-// SkipKey returns the key under which a node is skipped by the rollouts of a
-// daemon, hashed as that of PauseKey. The name of a daemon has no dot in it, so
-// that no two pairs share a key.
-func SkipKey(daemon, node string) Key {
-	name := daemon + "." + node
+// SkipKey returns the key under which a node, by its id in lanes, is skipped by
+// the rollouts of a daemon; hashed as that of PauseKey. A machine that came back
+// under another id has a word of its own.
+func SkipKey(daemon string, id NodeID) Key {
+	name := daemon + "." + id.String()
 	if strings.Contains(daemon, ".") {
 		name = "" // no daemon, and no name in the clear
 	}
-	return controlKey(skipPrefix, name, daemon+"/"+node)
+	return controlKey(skipPrefix, name, daemon+"/"+id.String())
 }
 
 type pauseJSON struct {

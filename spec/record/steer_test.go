@@ -58,19 +58,17 @@ func TestControlKeys(t *testing.T) {
 		"pause a long name":     PauseKey(long),
 		"pause another":         PauseKey(long[1:]),
 		"pause hash":            PauseKey("hash"),
-		"skip web on n":         SkipKey("web", "n"),
-		"skip web on a.b":       SkipKey("web", "a.b"),
-		"skip we on b-n":        SkipKey("we", "b-n"),
-		"skip a dotted daemon":  SkipKey("web.a", "b"),
-		"skip long on n":        SkipKey(long, "n"),
-		"skip long on m":        SkipKey(long, "m"),
-		"skip web on a long":    SkipKey("web", strings.Repeat("n", 253)),
-		"skip web on CAPITALS":  SkipKey("web", "N"),
-		"skip a daemon hash":    SkipKey("hash", "n"),
+		"skip web on n":         SkipKey("web", NodeID{1}),
+		"skip web on a.b":       SkipKey("web", NodeID{2}),
+		"skip we on b-n":        SkipKey("we", NodeID{1}),
+		"skip a dotted daemon":  SkipKey("web.a", NodeID{1}),
+		"skip long on n":        SkipKey(long, NodeID{1}),
+		"skip long on m":        SkipKey(long, NodeID{2}),
+		"skip a daemon hash":    SkipKey("hash", NodeID{1}),
 		"forget web.n":          ForgetKey("web.n"),
 		"forget a hash":         ForgetKey("hash.x"),
 		"forget a long name":    ForgetKey(long),
-		"skip nothing of sorts": SkipKey("", ""),
+		"skip nothing of sorts": SkipKey("", NodeID{}),
 	} {
 		if err := k.Valid(); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -85,7 +83,7 @@ func TestControlKeys(t *testing.T) {
 		text string
 	}{
 		{PauseKey("web"), "control/pause.web"},
-		{SkipKey("web", "rack-1.n"), "control/skip.web.rack-1.n"},
+		{SkipKey("web", NodeID{1}), "control/skip.web.01000000000000000000000000000000"},
 	} {
 		if want.got.String() != want.text {
 			t.Errorf("%s, want %s", want.got, want.text)
@@ -106,10 +104,10 @@ func TestDecodeControlRefuses(t *testing.T) {
 	}{
 		{"a pause", "pause.web", pause(version), true, false},
 		{"a pause that forgives", "pause.web", pause(version + `,"forgiven":[` + id(1) + `,` + id(2) + `]`), true, false},
-		{"a skip", "skip.web.n", skip(version), true, false},
+		{"a skip", "skip.web." + NodeID{1}.String(), skip(version), true, false},
 		{"a newer pause", "pause.web", `{"schema":2}`, false, true},
 		{"a newer key of a pause", "pause.web", pause(version + `,"until":"x"`), false, true},
-		{"a newer key of a skip", "skip.web.n", skip(version + `,"until":"x"`), false, true},
+		{"a newer key of a skip", "skip.web." + NodeID{1}.String(), skip(version + `,"until":"x"`), false, true},
 		{"no JSON", "pause.web", `paused`, false, false},
 		{"no daemon", "pause.web", `{"schema":1,"paused":true,` + version + `}`, false, false},
 		{"neither paused nor resumed", "pause.web", `{"schema":1,"daemon":"web",` + version + `}`, false, false},
@@ -127,11 +125,11 @@ func TestDecodeControlRefuses(t *testing.T) {
 		{"forgives no id", "pause.web", pause(version + `,"forgiven":["web-1"]`), false, false},
 		{"pauses another daemon", "pause.other", pause(version), false, false},
 		{"not the name of a daemon", "pause.web", `{"schema":1,"daemon":"Web","paused":true,` + version + `}`, false, false},
-		{"skips no node", "skip.web.n", `{"schema":1,"daemon":"web","node":"","id":` + id(1) + `,` + version + `}`, false, false},
-		{"skips nobody", "skip.web.n", `{"schema":1,"daemon":"web","node":"n","id":` + id(0) + `,` + version + `}`, false, false},
-		{"skips a name only", "skip.web.n", `{"schema":1,"daemon":"web","node":"n",` + version + `}`, false, false},
-		{"skips what is no id", "skip.web.n", `{"schema":1,"daemon":"web","node":"n","id":"n",` + version + `}`, false, false},
-		{"a node with a line end", "skip.web.n", `{"schema":1,"daemon":"web","node":"a\nb","id":` + id(1) + `,` + version + `}`, false, false},
+		{"skips no node", "skip.web." + NodeID{1}.String(), `{"schema":1,"daemon":"web","node":"","id":` + id(1) + `,` + version + `}`, false, false},
+		{"skips nobody", "skip.web." + NodeID{1}.String(), `{"schema":1,"daemon":"web","node":"n","id":` + id(0) + `,` + version + `}`, false, false},
+		{"skips a name only", "skip.web." + NodeID{1}.String(), `{"schema":1,"daemon":"web","node":"n",` + version + `}`, false, false},
+		{"skips what is no id", "skip.web." + NodeID{1}.String(), `{"schema":1,"daemon":"web","node":"n","id":"n",` + version + `}`, false, false},
+		{"a node with a line end", "skip.web." + NodeID{1}.String(), `{"schema":1,"daemon":"web","node":"a\nb","id":` + id(1) + `,` + version + `}`, false, false},
 		{"skips another node", "skip.web.m", skip(version), false, false},
 		{"skips of another daemon", "skip.we.b-n", skip(version), false, false},
 		{"an operation of a newer agentd", "hold.web", `whatever`, true, false},
@@ -201,7 +199,7 @@ func FuzzDecodeSkip(f *testing.F) {
 			}
 			return
 		}
-		if err := SkipKey(s.Daemon, s.Node).Valid(); err != nil {
+		if err := SkipKey(s.Daemon, s.ID).Valid(); err != nil {
 			t.Fatal(err)
 		}
 		raw, err := EncodeSkip(s)
