@@ -109,6 +109,7 @@ type Agent struct {
 
 	hadPeers  bool              // in earlier runs
 	isolated  time.Time         // owned by the loop: since when nobody else is reached
+	decided   decisions         // owned by the loop: as of the records last seen
 	waiting   []rollout.NodeID  // owned by the loop: who waits for what this node says next
 	members   []gossip.Member   // owned by the loop: as seen last
 	forgotten map[string]string // owned by the loop: by node, the digest of the word that was followed

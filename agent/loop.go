@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/agentd/agentd/gossip"
 	"github.com/agentd/agentd/spec/record"
 )
 
@@ -119,19 +120,11 @@ func (a *Agent) heardFromRing() bool {
 // again though nothing happens; zero for no such time.
 func (a *Agent) look() (again time.Duration) {
 	a.knowSelf()
-	entries := a.store.List(record.KindDaemon)
-	views := make([]daemonView, 0, len(entries))
-	all := make([]decided, 0, len(entries))
 	act := a.fed.Load() && !a.left.Load()
-	for _, e := range entries {
-		var d decided
-		if act {
-			d = decide(e, a.store)
-		} else {
-			d.view, _ = understand(e.Winner())
-			d.view.conflict = conflictOf(e)
-		}
-		views, all = append(views, d.view), append(all, d)
+	all := a.decideAll(act)
+	views := make([]daemonView, len(all))
+	for i, d := range all {
+		views[i] = d.view
 	}
 	a.mu.Lock()
 	before := a.view
@@ -158,4 +151,35 @@ func (a *Agent) look() (again time.Duration) {
 	}
 	a.applyForgets()
 	return again
+}
+
+// decisions are about all daemons, as of a state of the records.
+type decisions struct {
+	all   []decided
+	root  gossip.Hash
+	act   bool
+	final bool // nothing but other records would change them
+}
+
+// decideAll decides about every daemon: anew when the records changed, or when
+// something else, such as a full disk, stood in the way the last time. What
+// containers do, and others say, is no reason to read every spec again.
+func (a *Agent) decideAll(act bool) []decided {
+	now := decisions{root: a.store.Root(), act: act, final: true} // the root first: what is listed may be newer
+	if was := a.decided; was.final && was.root == now.root && was.act == act {
+		return was.all
+	}
+	for _, e := range a.store.List(record.KindDaemon) {
+		var d decided
+		if act {
+			d = decide(e, a.store)
+		} else {
+			d.view, _ = understand(e.Winner())
+			d.view.conflict = conflictOf(e)
+		}
+		now.final = now.final && d.view.problem == ""
+		now.all = append(now.all, d)
+	}
+	a.decided = now
+	return now.all
 }
