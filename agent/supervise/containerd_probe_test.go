@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/agentd/agentd/e2e/lab"
 	"github.com/agentd/agentd/runtime"
-	"github.com/agentd/agentd/runtime/containerd"
 	"github.com/agentd/agentd/spec"
 )
 
@@ -23,36 +21,10 @@ import (
 //
 // conformance: C1
 func TestRealProbesAndHooks(t *testing.T) {
-	server := lab.TestContainerd(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	dir, ns := lab.TestDir(t), lab.TestNamespace()
-	archive := filepath.Join(dir, "images.tar")
-	if _, err := lab.TestImage(ctx, archive); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Import(ctx, ns, archive); err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(logTo{t}, nil))
-	rt, err := containerd.New(containerd.Config{
-		Address: server.Address, Namespace: ns, Node: "n1", StateDir: filepath.Join(server.Dir, "state"), Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rt.Close()
-	s := New(Config{Node: spec.Node{Name: "n1"}, Runtime: rt, DataDir: dir, Log: log, Relist: time.Second,
-		LogPath: func(d string) string { return filepath.Join(dir, "logs", d+".log") }})
-	rctx, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- s.Run(rctx) }()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	r := newReal(t)
+	ctx, dir, rt := r.ctx, r.dir, r.runtime
+	s, end := r.begin(dir, nil)
+	defer end()
 
 	volume := filepath.Join(dir, "volumes", "v")
 	lines := func(name string) int {

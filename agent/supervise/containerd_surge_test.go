@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/agentd/agentd/e2e/lab"
-	"github.com/agentd/agentd/runtime/containerd"
 	"github.com/agentd/agentd/spec"
 )
 
@@ -22,38 +20,9 @@ import (
 // conformance: D3
 // conformance: D6
 func TestRealSurge(t *testing.T) {
-	server := lab.TestContainerd(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	dir, ns := lab.TestDir(t), lab.TestNamespace()
-	archive := filepath.Join(dir, "images.tar")
-	if _, err := lab.TestImage(ctx, archive); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Import(ctx, ns, archive); err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(logTo{t}, nil))
-	rt, err := containerd.New(containerd.Config{
-		Address: server.Address, Namespace: ns, Node: "n1", StateDir: filepath.Join(server.Dir, "state"), Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rt.Close()
-	begin := func() (*Supervisor, func()) {
-		s := New(Config{Node: spec.Node{Name: "n1"}, Runtime: rt, DataDir: dir, Log: log, Relist: time.Second,
-			LogPath: func(d string) string { return filepath.Join(dir, "logs", d+".log") }})
-		rctx, stop := context.WithCancel(ctx)
-		done := make(chan error, 1)
-		go func() { done <- s.Run(rctx) }()
-		return s, func() {
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	}
+	r := newReal(t)
+	ctx, server, dir, ns, rt := r.ctx, r.server, r.dir, r.ns, r.runtime
+	begin := func() (*Supervisor, func()) { return r.begin(dir, nil) }
 	// alone returns what ctr shows once exactly the named containers run.
 	alone := func(names ...string) map[string]lab.Container {
 		t.Helper()

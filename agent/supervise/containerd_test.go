@@ -1,10 +1,7 @@
 package supervise
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,35 +12,8 @@ import (
 	"github.com/agentd/agentd/agent/config"
 	"github.com/agentd/agentd/agent/policy"
 	"github.com/agentd/agentd/e2e/lab"
-	"github.com/agentd/agentd/runtime/containerd"
 	"github.com/agentd/agentd/spec"
 )
-
-// logTo sends a supervisor's log to the test's.
-type logTo struct{ tb testing.TB }
-
-func (l logTo) Write(p []byte) (int, error) {
-	l.tb.Log(string(bytes.TrimSpace(p)))
-	return len(p), nil
-}
-
-// until waits for a report that ok accepts.
-func until(t *testing.T, s *Supervisor, name, what string, ok func(Report) bool) Report {
-	t.Helper()
-	var last Report
-	err := lab.Within(t.Context(), 20*time.Second, func(context.Context) error {
-		for _, r := range s.Reports() {
-			if last = r; r.Name == name && ok(r) {
-				return nil
-			}
-		}
-		return fmt.Errorf("not %s: %+v", what, last)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return last
-}
 
 // The whole of it on a real containerd: start, kill, agent restart, containerd
 // restart, a new revision, what a mount of the host shows, and delete.
@@ -52,25 +22,8 @@ func until(t *testing.T, s *Supervisor, name, what string, ok func(Report) bool)
 // conformance: F1
 // conformance: F2
 func TestRealContainers(t *testing.T) {
-	server := lab.TestContainerd(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	dir, ns := lab.TestDir(t), lab.TestNamespace()
-	archive := filepath.Join(dir, "images.tar")
-	if _, err := lab.TestImage(ctx, archive); err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Import(ctx, ns, archive); err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(logTo{t}, nil))
-	rt, err := containerd.New(containerd.Config{
-		Address: server.Address, Namespace: ns, Node: "n1", StateDir: filepath.Join(server.Dir, "state"), Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rt.Close()
+	r := newReal(t)
+	ctx, server, dir, rt := r.ctx, r.server, r.dir, r.runtime
 	data := filepath.Join(dir, "data")
 	for _, d := range []string{data, filepath.Join(dir, "plain")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -84,21 +37,7 @@ func TestRealContainers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := func() (*Supervisor, func()) {
-		s := New(Config{
-			Node: spec.Node{Name: "n1"}, Runtime: rt, Policy: pol, DataDir: data, Log: log,
-			LogPath: func(d string) string { return filepath.Join(data, "logs", d+".log") }, Relist: time.Second,
-		})
-		rctx, stop := context.WithCancel(ctx)
-		done := make(chan error, 1)
-		go func() { done <- s.Run(rctx) }()
-		return s, func() {
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	}
+	begin := func() (*Supervisor, func()) { return r.begin(data, func(c *Config) { c.Policy = pol }) }
 	running := func(r Report) bool { return r.State == string(Running) && r.Ready }
 	d := want("web", 1, func(d *spec.Daemon) {
 		d.Image, d.Env = lab.TestImageRef, map[string]string{"REV": "1"}
