@@ -61,15 +61,29 @@ func (e *hintError) Unwrap() error { return e.error }
 // boot tells this start apart from all earlier ones.
 type boot struct {
 	Count   uint64 `json:"count"`   // of starts of agentd on this data_dir
-	Machine string `json:"machine"` // the kernel's boot id
+	Machine string `json:"machine"` // see bootID
 	Turns   bool   `json:"turns"`   // agentd takes part in rollouts here, so that its state of them has to be there
 }
 
-// bootID is the kernel's name for the time since the machine was booted; "" when
-// it can't be read, which counts as a reboot.
+// bootID names the time since the machine was booted; "" when it can't be read,
+// which counts as a reboot.
 func bootID() string {
 	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
+	stat, _ := os.ReadFile("/proc/1/stat")
+	return bootName(string(id), string(stat))
+}
+
+// bootName is the kernel's name for its boot and the time at which PID 1 was
+// started: a machine that is a container has its host's kernel, and an init of
+// its own.
+func bootName(id, stat string) string {
+	id = strings.TrimSpace(id)
+	// The name in parentheses may hold anything: fields start after the last ')'.
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if id != "" && len(f) > 19 {
+		return id + "." + f[19] // field 22 of proc(5)
+	}
+	return id
 }
 
 // nextBoot counts this start and reports whether the machine itself was booted
@@ -96,7 +110,9 @@ func nextBoot(dir, machine string) (b boot, rebooted, old bool, err error) {
 	if err != nil {
 		return boot{}, false, last.Turns, err
 	}
-	rebooted = last.Count > 0 && (b.Machine == "" || b.Machine != last.Machine)
+	// An agentd of before wrote only the kernel's part.
+	same := machine != "" && (machine == last.Machine || strings.HasPrefix(machine, last.Machine+"."))
+	rebooted = last.Count > 0 && !same
 	return b, rebooted, last.Turns, durable.WriteFile(path, raw, 0o640)
 }
 

@@ -43,6 +43,42 @@ func TestNextBootTellsARebootFromARestart(t *testing.T) {
 	}
 }
 
+// A machine that is a container keeps its host's kernel over a reboot; its init
+// is another.
+func TestBootName(t *testing.T) {
+	stat := func(start string) string {
+		return "1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 " + start + " 100 200"
+	}
+	if got := bootName("4f1c\n", stat("717")); got != "4f1c.717" {
+		t.Errorf("%q, want the kernel's boot and the start of init", got)
+	}
+	for _, torn := range []string{"", "1 (init) S 0", "garbage"} {
+		if got := bootName("4f1c\n", torn); got != "4f1c" {
+			t.Errorf("with %q: %q, want the kernel's boot alone", torn, got)
+		}
+	}
+	if got := bootName("", stat("717")); got != "" {
+		t.Errorf("without the kernel's boot: %q", got)
+	}
+
+	dir := t.TempDir()
+	for _, c := range []struct {
+		machine string
+		want    bool
+	}{
+		{"4f1c", false},     // an older agentd's, and the first
+		{"4f1c.717", false}, // the same boot, as this one writes it
+		{"4f1c.717", false},
+		{"4f1c.9000", true},
+		{"", true},
+		{"4f1c.9000", true},
+	} {
+		if _, rebooted, _, err := nextBoot(dir, c.machine); err != nil || rebooted != c.want {
+			t.Errorf("%q: rebooted %v, want %v (%v)", c.machine, rebooted, c.want, err)
+		}
+	}
+}
+
 func TestBindRingKeepsTwoRingsApart(t *testing.T) {
 	dir := t.TempDir()
 	if err := bindRing(dir, record.RingID{1}); err != nil {
