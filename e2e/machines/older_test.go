@@ -85,12 +85,12 @@ func TestOlderBuild(t *testing.T) {
 		}
 		return fmt.Errorf("%+v", st)
 	})
+	// The older build knows nothing of turns and says nothing of its own: others
+	// may have to wait for it, until it is upgraded.
+	r.must(n1.Apply(r.ctx, testd("by-old", `env = { ROUND = "2" }`)))
 
 	change("n3", now, versionA)
 	r.everywhere("by-new", names...)
-	// The older build knows nothing of turns, so that a change has to wait until
-	// none is left.
-	r.must(n1.Apply(r.ctx, testd("by-old", `env = { ROUND = "2" }`)))
 	for _, name := range names {
 		r.daemon(r.Machine(name), "by-old", func(n api.NodeDaemon) bool { return n.Ready && n.Revision == 2 })
 	}
