@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/internal/durable"
 	"github.com/agentd/agentd/spec/record"
 )
@@ -108,5 +109,19 @@ func TestLeftOutlivesTheProcess(t *testing.T) {
 		if left, err := readLeft(dir); err != nil || left != want {
 			t.Fatalf("left is %v, %v; want %v", left, err, want)
 		}
+	}
+}
+
+// What a supervisor reports before it was told what is wanted must not pass for
+// this node's word on that: a daemon that is left over from before a boot would
+// seem to be placed nowhere, and the machine to be ready.
+func TestRowFromBeforeAnythingWasWanted(t *testing.T) {
+	r := supervise.Report{Name: "web", State: "stopped", Container: "web"}
+	if row := statementRow(r, 5); row.Observed != 0 {
+		t.Errorf("it speaks of generation %d", row.Observed)
+	}
+	r.Told = true
+	if row := statementRow(r, 5); row.Observed != 5 {
+		t.Errorf("told, it speaks of generation %d, want 5", row.Observed)
 	}
 }

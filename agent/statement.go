@@ -139,8 +139,13 @@ func (s statement) row(name string) (statementDaemon, bool) {
 }
 
 // statementRow turns the supervisor's report into a row. The extra reason is
-// the supervisor's own reason repeated only where it adds something.
+// the supervisor's own reason repeated only where it adds something. A report
+// from before the supervisor was told what is wanted, as early after a boot, says
+// nothing of the generation that is held.
 func statementRow(r supervise.Report, observed uint64) statementDaemon {
+	if !r.Told {
+		observed = 0
+	}
 	return statementDaemon{
 		Name: r.Name, Placed: r.Placed, State: r.State, Reason: clip(r.Reason, maxReason), Reasons: r.Reasons,
 		Ready: r.Ready, Revision: r.Revision, Generation: r.Generation, Observed: observed,

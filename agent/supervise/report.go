@@ -51,6 +51,7 @@ type Report struct {
 	// makes progress is no failure. Another wanted digest starts it anew.
 	TryingSince time.Time
 	Wanted      string // digest, as the ring knows it, of the revision that this report was made for
+	Told        bool   // Set named the daemon; else the report knows nothing of what is wanted
 	Alive       bool   // some container of the daemon has processes here
 	Looked      bool   // the runtime was looked at since this agent began
 	Pulled      int64  // bytes of the image that are here, during a pull
@@ -91,7 +92,7 @@ func (w *worker) show(d *Desired, res Result) {
 		r.LastError = f.Err
 	}
 	if r.Wanted = sourceOf(d); d != nil {
-		r.order = d.order
+		r.Told, r.order = true, d.order
 	}
 	if r.ReadySince = res.OwnSince; r.ReadySince.IsZero() {
 		r.ReadySince = res.BesideSince
@@ -167,5 +168,5 @@ func equal(a, b Report) bool {
 	return code && lists && times && a.Beside.equal(b.Beside) && a.Name == b.Name && a.Placed == b.Placed && a.Denied == b.Denied && a.State == b.State &&
 		a.Reason == b.Reason && a.Ready == b.Ready && a.Revision == b.Revision && a.Generation == b.Generation &&
 		a.Digest == b.Digest && a.Rendered == b.Rendered && a.ImageDigest == b.ImageDigest && a.Container == b.Container &&
-		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.order == b.order && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
+		a.PID == b.PID && a.Restarts == b.Restarts && a.OOM == b.OOM && a.Quarantined == b.Quarantined && a.ExitSignal == b.ExitSignal && a.Wanted == b.Wanted && a.Told == b.Told && a.order == b.order && a.Alive == b.Alive && a.Looked == b.Looked && a.LastError == b.LastError
 }
