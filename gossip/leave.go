@@ -56,8 +56,8 @@ func (r *Ring) Leave(ctx context.Context) error {
 // depart lets memberlist tell others, unless Run ended meanwhile: memberlist
 // panics when it is to leave after its shutdown.
 func (r *Ring) depart(ctx context.Context, ml *memberlist.Memberlist) error {
-	r.ending.Lock()
-	defer r.ending.Unlock()
+	r.ending <- struct{}{}
+	defer func() { <-r.ending }()
 	if r.list() != ml {
 		return errors.New("the membership ended meanwhile")
 	}

@@ -48,9 +48,9 @@ type Ring struct {
 	joined chan struct{}
 	rewake chan struct{} // Rejoin was called
 
-	// ending is held while the membership ends, by a leave or by a stop, at most
-	// for as long as a leave may take. It is taken before mu.
-	ending sync.Mutex
+	// ending holds a token while the membership ends, by a leave or by a stop, at
+	// most for as long as a leave may take. It is taken before mu.
+	ending chan struct{}
 
 	mu       sync.Mutex
 	rng      *rand.Rand             // guarded by mu
@@ -74,7 +74,7 @@ func New(cfg Config) (*Ring, error) {
 	r := &Ring{
 		cfg: cfg, log: cfg.Log, view: newView(), known: newKnown(cfg.Peers),
 		says: make(chan func(), queueLen), tells: make(chan Item, queueLen),
-		joined: make(chan struct{}, 1), rewake: make(chan struct{}, 1),
+		joined: make(chan struct{}, 1), rewake: make(chan struct{}, 1), ending: make(chan struct{}, 1),
 		rng: rand.New(rand.NewPCG(seed, 1)), admitted: make(map[string]bool), left: cfg.Left,
 		seeds: slices.Clone(cfg.Seeds),
 	}
@@ -135,8 +135,8 @@ func (r *Ring) Run(ctx context.Context) error {
 // stop ends the membership without a word to others: a node that stops is not
 // one that leaves.
 func (r *Ring) stop() {
-	r.ending.Lock()
-	defer r.ending.Unlock()
+	r.ending <- struct{}{}
+	defer func() { <-r.ending }()
 	r.mu.Lock()
 	ml, h := r.ml, r.hooks
 	r.ml, r.hooks = nil, nil
