@@ -19,6 +19,7 @@ type storm struct {
 	k        int
 	minReady time.Duration
 	revision int
+	strict   bool    // the number of lanes stays, and operators call nobody down: the bound is as tight as can be
 	nasty    float64 // how likely a new revision is bad on some nodes
 	later    []deed  // what ends by itself, sorted by time
 	counts   map[string]int
@@ -131,7 +132,10 @@ func (s *storm) order() order {
 	if s.chance(0.1) {
 		u.MaxUnavailable = "25%"
 	}
-	return order{image: s.define(s.revision, i), update: u, by: s.rng.IntN(2), drop: s.chance(0.3)}
+	if s.strict {
+		u.MaxUnavailable = spec.Share(fmt.Sprint(s.k))
+	}
+	return order{image: s.define(s.revision, i), update: u, by: s.rng.IntN(2), drop: !s.strict && s.chance(0.3)}
 }
 
 func (s *storm) applySome(via *machine) {
@@ -180,7 +184,7 @@ func (s *storm) steerPause(paused bool) {
 // can't be reached, sometimes one that is well.
 func (s *storm) skipSome() {
 	via := s.pick(s.members())
-	if via == nil {
+	if via == nil || s.strict {
 		return
 	}
 	ro, err := via.agent.Rollout(context.Background(), simDaemon)

@@ -18,6 +18,8 @@ type weather struct {
 	k     int
 	long  time.Duration
 	surge bool
+	// strict storms are those in which the bound is as tight as it can be.
+	strict bool
 	// deadly is how many agents die in the act, if that is all that happens.
 	deadly int
 }
@@ -31,6 +33,7 @@ func simulate(t *testing.T, seed uint64, of weather) {
 	inBubble(t, seed, simLAN, func(w *world) {
 		w.overlap = of.surge
 		s := newStorm(w, of.k)
+		s.strict = of.strict
 		w.grow(of.nodes)
 		first, err := w.apply(w.nodes[0], order{image: w.define(0, image{warm: time.Second}), update: rolling(of.k, s.minReady)})
 		if err != nil {
@@ -200,7 +203,7 @@ func TestSimulate(t *testing.T) {
 		seed := *simSeed + uint64(i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			of := of
-			of.surge = seed%4 == 3
+			of.surge, of.strict = seed%4 == 3, seed%2 == 0
 			simulate(t, seed, of)
 		})
 	}
