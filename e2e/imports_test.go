@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"agent/config":  {"spec/...", "internal/durable"},
 	"agent/rollout": {"spec/record", "internal/durable"},
 	"agent/store":   {"spec/record", "gossip", "internal/durable"},
-	"agent/doctor":  {"api", "agent/config", "spec/strict", "spec/record"},                                      // agentctl's too
+	"agent/doctor":  {"api", "agent/config", "spec/strict", "spec/record"},                       // agentctl's too
 	"agent/logs":    {"api", "runtime", "runtime/logfile", "runtime/logger", "internal/durable"}, // reads what agentd-log writes
 	"agent/...":     {"agent/...", "spec/...", "runtime", "gossip/...", "api", "internal/durable"},
 
