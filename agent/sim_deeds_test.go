@@ -54,7 +54,7 @@ func (s *storm) strike() {
 func (s *storm) die(rounds int) {
 	slow := func() order {
 		s.revision++
-		return order{image: s.define(s.revision, image{warm: 5 * time.Second}), update: rolling(1+s.rng.IntN(s.k), 2*time.Second)}
+		return order{image: s.define(s.revision, image{warm: 5 * time.Second}), update: rolling(s.k, 2*time.Second)}
 	}
 	for range rounds {
 		s.mustApply(slow())
