@@ -80,6 +80,7 @@ func (s *storm) calm() {
 	s.net.Heal()
 	s.net.SetLoss(0.01)
 	for _, m := range s.nodes {
+		m.rt.FailNoMore()
 		m.rt.SetUnavailable(false)
 		m.start()
 	}

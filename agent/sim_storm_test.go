@@ -104,8 +104,9 @@ func (s *storm) finish() (took time.Duration, longest int) {
 	for _, n := range lanes {
 		longest = max(longest, n)
 	}
-	// What an update takes at most, with all that failing calls still cost.
-	const step, backoff = 8 * time.Second, time.Minute
+	// What an update takes at most, and for how long a pull that failed again and
+	// again still waits.
+	const step, backoff = 8 * time.Second, 5 * time.Minute
 	took = s.await(backoff+time.Duration(longest+late)*step, "the last revision runs everywhere", s.settled(last))
 	s.await(30*time.Second, "nobody counts as down", func() string {
 		if down := s.by.down(); len(down) > 0 {

@@ -100,6 +100,13 @@ func (r *Runtime) FailNextOf(op Op, id string, err error) {
 	r.failures[op] = append(r.failures[op], failure{id, err})
 }
 
+// FailNoMore takes back what FailNext and FailNextOf have left.
+func (r *Runtime) FailNoMore() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.failures)
+}
+
 // SetUnavailable starts or ends an outage: every call answers
 // runtime.ErrUnavailable, waits go on, containers too.
 func (r *Runtime) SetUnavailable(down bool) {
