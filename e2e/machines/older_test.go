@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -20,6 +21,9 @@ func (r ring) older() string {
 	root, err := lab.Root()
 	r.must(err)
 	script := filepath.Join(root, "e2e", "machines", "older.sh")
+	if out, err := exec.CommandContext(r.ctx, script, "-check").CombinedOutput(); err != nil {
+		r.Skipf("no older build to compare with: %s", out)
+	}
 	dir, err := Cached(r.ctx, "older", []string{script}, script)
 	r.must(err)
 	return dir
