@@ -304,3 +304,21 @@ func TestEverybodyWhoWaitsSaysWhy(t *testing.T) {
 		w.await(3*time.Minute, "the third revision runs", w.settled(third))
 	})
 }
+
+// A machine that was away at the apply boots with nothing running, and takes the
+// newest at once. While it makes that ready it must not bring back what it ran
+// before: that would be taken down again without a turn.
+func TestLateNodeThatBootsTakesNobodysTurn(t *testing.T) {
+	smallRing(t, image{warm: time.Second}, func(w *world) {
+		late := w.nodes[11]
+		late.powerCut()
+		w.pass(20 * time.Second) // it is known to be away
+		second := w.must(w.nodes[2], order{
+			image:  w.define(2, image{warm: 10 * time.Second, pull: 15 * time.Second}),
+			update: rolling(3, 2*time.Second), drop: true,
+		})
+		w.pass(4 * time.Second)
+		late.powerOn()
+		w.await(5*time.Minute, "the second revision runs", w.settled(second))
+	})
+}

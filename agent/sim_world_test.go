@@ -17,6 +17,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,6 +62,9 @@ type world struct {
 	dead      sync.WaitGroup // agents that are ending
 	began     time.Time
 	overlap   bool // surge: two containers of a daemon may run on a node
+
+	telling sync.Mutex
+	story   []string // guarded by telling
 
 	mu     sync.Mutex
 	images map[string]image                  // guarded by mu: by reference
@@ -128,6 +132,9 @@ func inBubble(t *testing.T, seed uint64, cfg sim.Config, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed, cfg)
 		defer func() {
+			if t.Failed() {
+				w.tell()
+			}
 			w.end()
 			if t.Failed() {
 				t.Logf("seed %d failed; repeat with: go test ./agent -run '^%s$' -sim.seed=%d -sim.seeds=1 -sim.nodes=%d", seed, t.Name(), seed, *simNodes)
@@ -137,11 +144,24 @@ func inBubble(t *testing.T, seed uint64, cfg sim.Config, f func(w *world)) {
 	})
 }
 
-// say tells what happens, for whoever looks into a failure.
+// say tells what happens, for whoever looks into a failure: it comes with the
+// failure, since the order of goroutines does not follow from the seed.
 func (w *world) say(format string, args ...any) {
+	line := fmt.Sprintf("%9.3f %s", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	w.story = append(w.story, line)
 	if *simLog {
-		fmt.Fprintf(os.Stderr, "%9.3f %s\n", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
+		fmt.Fprintln(os.Stderr, line)
 	}
+}
+
+// tell prints the last of what happened.
+func (w *world) tell() {
+	w.telling.Lock()
+	defer w.telling.Unlock()
+	const most = 400
+	w.t.Logf("what happened:\n%s", strings.Join(w.story[max(0, len(w.story)-most):], "\n"))
 }
 
 // logger is an agent's.

@@ -239,12 +239,18 @@ func (a *Agent) want(d decided, dec rollout.Decision) supervise.Desired {
 	key := record.Key{Kind: record.KindDaemon, Name: v.name}
 	run := dec.Run.Version
 	switch {
-	case dec.Delete, run == rollout.Of(v.version):
+	case dec.Delete:
 		return d.want
+	case run == rollout.Of(v.version):
+		w := d.want
+		w.Fresh = dec.State.Slot == nil
+		return w
 	case run.IsZero():
 	case run.Vetoed && run.Version == v.version:
 		if fb, ok := fallbackOf(v, a.store); ok {
-			return waiting(desire(fb), dec.Wait)
+			w := waiting(desire(fb), dec.Wait)
+			w.Fresh = dec.State.Slot == nil
+			return w
 		}
 	case run.Vetoed:
 		if r, ok := viewOf(key, run.Version, a.store); ok {

@@ -52,7 +52,7 @@ type Report struct {
 	TryingSince time.Time
 	Wanted      string // digest, as the ring knows it, of the revision that this report was made for
 	Told        bool   // Set named the daemon; else the report knows nothing of what is wanted
-	Alive       bool   // some container of the daemon has processes here
+	Alive       bool   // some container of the daemon has processes here, or is being started
 	Looked      bool   // the runtime was looked at since this agent began
 	Pulled      int64  // bytes of the image that are here, during a pull
 	PullTotal   int64  // bytes of the image that are known of, during a pull; 0: none yet
@@ -98,7 +98,8 @@ func (w *worker) show(d *Desired, res Result) {
 		r.ReadySince = res.BesideSince
 	}
 	r.TryingSince, r.Looked = res.TryingSince, w.looked
-	r.Alive = slices.ContainsFunc(w.actual, func(i runtime.Instance) bool { return runs(&i) })
+	r.Alive = slices.ContainsFunc(w.actual, func(i runtime.Instance) bool { return runs(&i) }) ||
+		len(res.Steps) > 0 && res.Steps[0].Op == Start
 	r.Quarantined = w.hist.Panics >= quarantineAfter
 	if len(res.Steps) == 0 && (res.State == BackOff || w.hist.Failure != nil) {
 		r.Next = res.Wake

@@ -31,6 +31,10 @@ type Desired struct {
 	// Turn says why this node may not take a newer revision yet, which exists:
 	// its turn has not come. This one stays wanted meanwhile. "": there is none.
 	Turn string
+	// Fresh: this one is taken without a turn, because nothing of the daemon ran
+	// here. What was started before is not brought back while it is made ready:
+	// nobody's turn would allow to take that down again.
+	Fresh bool
 	// ImageDigest is a hint: the manifest that the image's tag meant to whoever
 	// accepted the record.
 	ImageDigest string

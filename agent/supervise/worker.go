@@ -272,7 +272,7 @@ func (w *worker) input(sit situation) Input {
 	in.Finished = jobEnd(w.ends, d.Digest)
 	in.Labels = stableLabels(*d, w.s.cfg.Node.Name)
 	in.Denials = w.denials(*d, own, beside)
-	if c := w.current; c != nil && c.Digest != d.Digest && !c.Deleted {
+	if c := w.current; c != nil && c.Digest != d.Digest && !c.Deleted && !d.Fresh {
 		in.Fallback = c
 		in.FallbackDenials = w.check(*c)
 	}
