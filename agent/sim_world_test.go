@@ -252,9 +252,9 @@ func (w *world) add() *machine {
 	return m
 }
 
-// running are the machines with an agent.
+// running are the machines with an agent that lives.
 func (w *world) running() []*machine {
-	return slices.DeleteFunc(slices.Clone(w.nodes), func(m *machine) bool { return m.agent == nil })
+	return slices.DeleteFunc(slices.Clone(w.nodes), func(m *machine) bool { return m.agent == nil || m.link.cut.Load() })
 }
 
 // pick draws one of the machines.

@@ -180,6 +180,9 @@ func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration, kill
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if i.Exit == nil { // the power was cut meanwhile
+		return runtime.Exit{}, runtime.ErrNotFound
+	}
 	b, _ := json.Marshal(i.Exit)
 	i.Labels[runtime.LabelExit] = string(b)
 	return *i.Exit, nil
