@@ -59,6 +59,7 @@ type spot struct {
 	last map[string]string // the digest that was started last, by container id
 	top  record.Version    // the greatest version that was started
 	down bool              // taken down by a rollout
+	was  record.Version    // what ran when it was
 	gone signed            // what was stopped, while nothing else was started since
 	at   time.Time         // when it was
 }
@@ -160,7 +161,7 @@ func (b *bystander) ended(m *machine, s *spot, i runtime.Instance, asked bool) {
 	if s.down {
 		return
 	}
-	s.down = true
+	s.down, s.was = true, x.of.version
 	down := b.downLocked()
 	b.most = max(b.most, len(down))
 	if limit, why := b.budget(); len(down) > limit {
@@ -213,7 +214,8 @@ func (b *bystander) deleted(v record.Version) bool {
 func (b *bystander) downLocked() []string {
 	var out []string
 	for _, m := range b.w.nodes {
-		if s := b.spots[m]; s != nil && s.down {
+		// A delete ends all rollouts before it, and what follows has no turns.
+		if s := b.spots[m]; s != nil && s.down && !b.deleted(s.was) {
 			out = append(out, m.name)
 		}
 	}
