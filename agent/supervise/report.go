@@ -3,6 +3,7 @@ package supervise
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/agentd/agentd/agent/probe"
@@ -90,6 +91,11 @@ func (w *worker) show(d *Desired, res Result) {
 	}
 	if f := w.hist.Failure; f != nil {
 		r.LastError = f.Err
+		if !strings.Contains(r.Reason, f.Err) {
+			// While it is tried again, what went wrong before is still the news.
+			r.Reason += "; the attempt before failed: " + f.Err
+			r.Reasons[0] = r.Reason
+		}
 	}
 	if r.Wanted = sourceOf(d); d != nil {
 		r.Told, r.order = true, d.order
