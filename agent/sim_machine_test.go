@@ -265,7 +265,7 @@ func (m *machine) forgetTurns() {
 func (m *machine) forgetAll() {
 	m.w.say("%s: disk lost", m.name)
 	m.fresh()
-	m.lost = true
+	m.lost, m.left = true, false // it does not know that it left either
 	m.w.by.fresh(m)
 }
 
