@@ -68,7 +68,7 @@ func (s *storm) die(rounds int) {
 			return sprung
 		})
 		s.await(5*time.Minute, "somebody dies in the act", func() string {
-			for _, m := range s.running() {
+			for _, m := range s.nodes {
 				if m.died() {
 					s.after(s.between(100*time.Millisecond, time.Second), m.start)
 					return ""
