@@ -134,7 +134,8 @@ func (s *storm) rooted() string {
 		st, wait := m.standing()
 		switch {
 		case conflict: // what was accepted last stays, and status says why
-		case newest.del, ok && ready && of.digest == newest.digest:
+		case newest.del, ok && of.digest == newest.digest && (ready || m.why() != ""):
+			// What it runs may be unwell: a record that changes nothing is done at once.
 		case wait.Code != "" && wait.Reason == "":
 			return m.name + " waits without a word"
 		case wait.Code == "" && st.Slot == nil && st.IsDone(st.Observed) && !st.Observed.Vetoed:
