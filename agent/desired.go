@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/agentd/agentd/agent/rollout"
 	"github.com/agentd/agentd/agent/supervise"
 	"github.com/agentd/agentd/spec"
 	"github.com/agentd/agentd/spec/record"
@@ -30,6 +31,7 @@ type decided struct {
 	// none, and held says why it is not the greatest.
 	taken *daemonView
 	held  string
+	plan  rollout.Plan      // taken's
 	want  supervise.Desired // taken's, before anybody's turn is asked for
 }
 

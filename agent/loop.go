@@ -172,7 +172,9 @@ func (a *Agent) decideAll(act bool) []decided {
 	for _, e := range a.store.List(record.KindDaemon) {
 		var d decided
 		if act {
-			d = decide(e, a.store)
+			if d = decide(e, a.store); d.taken != nil {
+				d.plan = a.turns.plan(*d.taken, d.held, a.store)
+			}
 		} else {
 			d.view, _ = understand(e.Winner())
 			d.view.conflict = conflictOf(e)

@@ -158,7 +158,7 @@ func (a *Agent) takeTurns(all []decided) (wants []supervise.Desired, again time.
 			continue
 		}
 		in := scene.input(*d.taken)
-		in.Newest = a.turns.plan(*d.taken, d.held, a.store)
+		in.Newest = d.plan
 		in.Here = a.here(*d.taken, scene, now)
 		inputs[d.taken.name] = in
 	}
