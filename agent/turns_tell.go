@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strings"
@@ -92,13 +93,13 @@ func joinNames(ids []rollout.NodeID, names map[rollout.NodeID]string) string {
 func nodeNames(ids []rollout.NodeID, names map[rollout.NodeID]string) []string {
 	out := make([]string, 0, len(ids))
 	for _, id := range ids {
-		if n := names[id]; n != "" {
-			out = append(out, n)
-		} else {
-			out = append(out, id.String()[:8])
-		}
+		out = append(out, nodeName(id, names))
 	}
 	return out
+}
+
+func nodeName(id rollout.NodeID, names map[rollout.NodeID]string) string {
+	return cmp.Or(names[id], id.String()[:8])
 }
 
 // turned finds what is worth telling between two states. Pure.
@@ -121,11 +122,7 @@ func turned(daemon string, was rollout.State, d rollout.Decision, revision int, 
 		add("failed to go on to revision %d in time", revision)
 	}
 	if s.Lent != nil && (was.Lent == nil || *was.Lent != *s.Lent) {
-		name := names[s.Lent.To]
-		if name == "" {
-			name = s.Lent.To.String()[:8]
-		}
-		add("lends its turn to %s", name)
+		add("lends its turn to %s", nodeName(s.Lent.To, names))
 	}
 	return out
 }

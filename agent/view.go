@@ -332,16 +332,21 @@ func firstReason(s api.DaemonStatus, of []string) string {
 		if n.Node != of[0] {
 			continue
 		}
-		text := n.Node + " " + n.State
-		if n.Reason != "" {
-			text += ": " + n.Reason
-		}
-		if len(of) > 1 {
-			text += fmt.Sprintf(" (and %d more)", len(of)-1)
-		}
-		return text
+		return quote(n, len(of)-1)
 	}
 	return names(of)
+}
+
+// quote words one node's state, and counts those that are left out.
+func quote(n api.NodeDaemon, more int) string {
+	text := n.Node + " " + n.State
+	if n.Reason != "" {
+		text += ": " + n.Reason
+	}
+	if more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
 }
 
 // names lists at most three names and counts the rest.

@@ -110,7 +110,7 @@ func (v view) rollout(d daemonView) api.Rollout {
 	out.Failures = append(out.Failures, nodeNames(pr.failed, names)...)
 	for _, id := range pr.failed {
 		if pr.forgiven[id] {
-			out.Forgiven = append(out.Forgiven, nodeNames([]rollout.NodeID{id}, names)...)
+			out.Forgiven = append(out.Forgiven, nodeName(id, names))
 		}
 	}
 	if pr.paused == "" && pr.stopped() {
@@ -161,7 +161,7 @@ func (v view) lateOnes(d daemonView, pr progress) []rollout.NodeID {
 func (v view) rolloutNode(d daemonView, pr progress, rows map[string]api.NodeDaemon, id rollout.NodeID) api.RolloutNode {
 	names := v.crowd.names
 	n := api.RolloutNode{
-		Node: cmp.Or(names[id], id.String()[:8]), ID: id.String(), Canary: slices.Contains(pr.plan.Canaries, id), WaitsFor: []string{},
+		Node: nodeName(id, names), ID: id.String(), Canary: slices.Contains(pr.plan.Canaries, id), WaitsFor: []string{},
 	}
 	n.Lane, n.Place = pr.seats[id].lane, pr.seats[id].place
 	n.Member = string(v.member[n.Node].State)
@@ -173,7 +173,7 @@ func (v view) rolloutNode(d daemonView, pr progress, rows map[string]api.NodeDae
 	s, known := pr.states[id]
 	n.Failed = known && s.Failed == pr.plan.Version && !s.Failed.IsZero()
 	if known && s.Lent != nil {
-		n.LentTo = nodeNames([]rollout.NodeID{s.Lent.To}, names)[0]
+		n.LentTo = nodeName(s.Lent.To, names)
 	}
 	n.Word = v.wordOf(d.name, pr, id)
 	switch {
@@ -279,9 +279,9 @@ func (v view) judgeRollout(d daemonView, s api.DaemonStatus, pr progress) (state
 	case told:
 		return api.DaemonOK, fmt.Sprintf("%d of %d wait for agentctl restart %s there; update.strategy is on-delete", len(stuck)+len(waiting), s.Desired, d.name)
 	case len(stuck) > 0:
-		return api.DaemonDegraded, quote(stuck)
+		return api.DaemonDegraded, quote(stuck[0], len(stuck)-1)
 	case len(waiting) > 0:
-		return api.DaemonRolling, quote(waiting)
+		return api.DaemonRolling, quote(waiting[0], len(waiting)-1)
 	}
 	return "", ""
 }
@@ -306,18 +306,6 @@ func (v view) isStuck(row statementDaemon) bool {
 		}
 	}
 	return false
-}
-
-// quote words the first of the nodes and counts the rest.
-func quote(nodes []api.NodeDaemon) string {
-	text := nodes[0].Node + " " + nodes[0].State
-	if nodes[0].Reason != "" {
-		text += ": " + nodes[0].Reason
-	}
-	if len(nodes) > 1 {
-		text += fmt.Sprintf(" (and %d more)", len(nodes)-1)
-	}
-	return text
 }
 
 // chain follows whom a node waits for to the root: what each of them does.
