@@ -255,9 +255,14 @@ func TestRolloutDeadNode(t *testing.T) {
 	})
 	away(first)
 	w.settled(api.DaemonDegraded, "n1")
-	if out := w.ctl("n1", "why", "web").Stdout; !strings.Contains(out, first) || !strings.Contains(out, "rollout skip web "+first) {
-		t.Errorf("why does not name %s and the way out:\n%s", first, out)
-	}
+	// The others say so themselves, each when it has seen that the node is away.
+	w.eventually("why names "+first+" and the way out", func(context.Context) error {
+		out := w.ctl("n1", "why", "web").Stdout
+		if !strings.Contains(out, first) || !strings.Contains(out, "rollout skip web "+first) {
+			return fmt.Errorf("it tells:\n%s", out)
+		}
+		return nil
+	})
 	w.ok("n1", "rollout", "skip", "web", first, "--yes")
 	w.eventually("the others are done", func(ctx context.Context) error {
 		r, err := w.rollout(ctx, "n1")
